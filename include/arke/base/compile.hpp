@@ -1,0 +1,14 @@
+#pragma once
+
+/// How the bodies of non-template functions are compiled.
+///
+/// By default every header brings its bodies along as inline functions: include <arke/arke.hpp> and nothing else.
+/// A program that wants its own files to compile fast defines ARKE_SEPARATE_COMPILATION for all of them and includes
+/// <arke/src.hpp> in exactly one: the bodies, and with them Boost.Beast, are then compiled there only. The definition
+/// changes no layout, but all translation units of a program must agree on it.
+
+#ifdef ARKE_SEPARATE_COMPILATION
+#define ARKE_INLINE
+#else
+#define ARKE_INLINE inline
+#endif

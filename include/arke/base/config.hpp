@@ -1,0 +1,157 @@
+#pragma once
+
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include <arke/base/compile.hpp>
+
+namespace arke {
+
+class request;
+
+/// What happens when config::id_generator names an id that is connected already.
+enum class duplicate_id {
+    refuse,   ///< The newcomer's handshake is answered with 409; the first connection stays.
+    replace,  ///< The newcomer gets the id; the first is closed with 1008.
+};
+
+/// Which implementation of the event loop serves the connections.
+enum class loop_kind {
+    automatic,  ///< The fastest that this system has: epoll on Linux, portable elsewhere.
+    epoll,      ///< One nested edge-triggered epoll set for each loop. Linux only.
+    portable,   ///< Asio's async_wait for each socket. Works wherever Asio does.
+};
+
+/// What belongs to the server as a whole: its sockets, its HTTP side, its end. server::endpoint() refuses a config that
+/// changes any of it.
+struct listener_config {
+    /// How long a client may take from the TCP accept to a finished request, and how long an idle keep-alive connection
+    /// may wait for its next one. At the bound: closed. Greater than zero.
+    std::chrono::milliseconds handshake_timeout{10'000};
+
+    /// Bytes of an HTTP request line and headers together. At the bound: 431, or 414 when the target alone is too long.
+    std::size_t max_header_bytes = 8 * 1024;
+
+    /// Header fields of an HTTP request. At the bound: 431.
+    std::size_t max_header_fields = 100;
+
+    /// Connections at once, those still in their HTTP part included. At the bound: 503 with Retry-After.
+    std::size_t max_connections = 1'000'000;
+
+    /// Connections that the kernel may hold for us before accept. The kernel's own limit also applies.
+    int backlog = 4096;
+
+    /// Whether a port is shared with other processes by SO_REUSEPORT. Off, because a second server on the port would
+    /// then start silently and take half of the clients.
+    bool reuse_port = false;
+
+    /// Whether run() ends on SIGINT and SIGTERM as by stop().
+    bool stop_on_signals = true;
+
+    /// How long stop() lets peers answer the close frame and take what waits for them. At the bound: cut.
+    std::chrono::milliseconds stop_timeout{5'000};
+
+    /// The receive buffer that all connections of a loop share, in bytes. At least 4 KiB.
+    std::size_t read_buffer_size = 512 * 1024;
+
+    /// What a loop gathers for its connections within a turn before it sends, in bytes. At least 1 KiB. Larger messages
+    /// are sent at once without a copy.
+    std::size_t write_buffer_size = 16 * 1024;
+
+    /// The implementation of the loops.
+    loop_kind loop = loop_kind::automatic;
+
+    friend bool operator==(const listener_config&, const listener_config&) = default;
+};
+
+/// Every setting of a server or of one of its endpoints. A plain aggregate with closed defaults: what is left out is safe.
+///
+///     arke::server server{{.endpoint = "/chat", .max_message_size = 64 * 1024}};
+///
+/// A config is checked where it is handed over, and refused by std::invalid_argument whose text names the field, the value
+/// and the mend. Times are milliseconds. The order of the fields stays as it is.
+struct config {
+    /// The path of the upgrade, exactly. Empty: this server takes no WebSocket connections, and still serves HTTP.
+    std::string endpoint = "/";
+
+    /// How long a peer that has data waiting may take none of it. At the bound: cut, on_disconnect hears 1006.
+    std::chrono::milliseconds write_timeout{15'000};
+
+    /// How long nothing at all may be heard of a peer. At the bound: cut, on_disconnect hears 1006.
+    std::chrono::milliseconds pong_timeout{60'000};
+
+    /// After how long a silence a ping is sent. Unset: nine tenths of pong_timeout. Must be below pong_timeout.
+    std::optional<std::chrono::milliseconds> ping_period{};
+
+    /// How long a peer may take to answer our close frame. At the bound: cut.
+    std::chrono::milliseconds close_timeout{5'000};
+
+    /// Bytes of one message, all its fragments together. One more: close 1009, before anything is stored.
+    std::size_t max_message_size = 1024;
+
+    /// Fragments of one message. One more: close 1008.
+    std::size_t max_fragments = 65'536;
+
+    /// Levels of nesting in JSON data. One more: the event is reported as errc::wrong_type.
+    unsigned max_json_depth = 128;
+
+    /// Bytes that may wait for one peer after the kernel has taken what it takes. What would pass it closes the peer with
+    /// 1013. A single message larger than this is still taken while nothing waits.
+    std::size_t max_outbox_bytes = 1024 * 1024;
+
+    /// Rooms that one connection may be in. At the bound join() says no.
+    std::size_t max_rooms = 1024;
+
+    /// Sent with the upgrade response. Names must be tokens, values free of CR, LF and other control characters.
+    std::vector<std::pair<std::string, std::string>> headers{};
+
+    /// Makes the id of a new connection from its request. Runs on the connection's loop. Empty, or returning an empty
+    /// string: 89 random bits in letters and digits.
+    std::function<std::string(const request&)> id_generator{};
+
+    /// What happens when id_generator returns an id that is in use.
+    duplicate_id on_duplicate_id = duplicate_id::refuse;
+
+    /// Origins of pages that may connect besides our own ("https://example.com"), or "*" for every page.
+    std::vector<std::string> origins{};
+
+    /// Decides about a request instead of `origins`. Unset: an Origin must have the host and port of the Host header or
+    /// be listed; a request without an Origin is from no browser and is allowed. Refused: 403.
+    std::function<bool(const request&)> check_origin{};
+
+    /// Whether emit_message(bytes) sends a binary message. Off as in 2016: a text message, and bytes that are not UTF-8
+    /// are refused by an exception.
+    bool binary_messages = false;
+
+    /// Subprotocols that are accepted besides Arke's own, in no order: the client's preference decides. Connections that
+    /// choose one speak the iris events and native messages.
+    std::vector<std::string> subprotocols{};
+
+    /// What an event's text frame starts with. "go-websocket-message:" serves the pages of that name.
+    std::string event_prefix = "iris-websocket-message:";
+
+    /// Whether connection::request() stays for the connection's life. Off, it is empty after on_connection, and each
+    /// connection is a few hundred bytes lighter.
+    bool keep_request = true;
+
+    /// Where a line for a person goes when nobody listens to on_error. Unset: std::clog, at most ten lines a second.
+    /// Called from the loops' threads.
+    std::function<void(std::string_view)> log{};
+
+    /// What concerns the server as a whole.
+    listener_config listener{};
+};
+
+/// The ping period that is in force: the one set, or nine tenths of pong_timeout.
+inline std::chrono::milliseconds effective_ping_period(const config& c) {
+    return c.ping_period.value_or(c.pong_timeout * 9 / 10);
+}
+
+}  // namespace arke

@@ -1,0 +1,434 @@
+#pragma once
+
+#include <arke/base/close_code.hpp>
+#include <arke/base/compile.hpp>
+#include <arke/base/error.hpp>
+#include <arke/core/endpoint.hpp>
+#include <arke/event/handler.hpp>
+#include <arke/event/value.hpp>
+#include <arke/wire/request.hpp>
+
+#include <memory>
+#include <string>
+#include <string_view>
+#include <type_traits>
+#include <utility>
+#include <vector>
+
+namespace arke {
+
+class connection;
+template <class Session>
+class basic_connection;
+template <class Session>
+class basic_endpoint;
+
+/// Says that a name is a connection's id: `to(arke::id{name})`.
+struct id {
+    std::string value;
+};
+
+/// Says that a name is a room: `to(arke::room{name})`.
+struct room {
+    std::string value;
+};
+
+struct all_t {};
+struct not_me_t {};
+
+/// Everybody who is connected to this endpoint: `to(arke::all)`.
+inline constexpr all_t all{};
+
+/// Everybody but the connection that speaks: `c.to(arke::not_me)`; with names, those without it: `c.to("room", arke::not_me)`.
+inline constexpr not_me_t not_me{};
+
+/// The name that not_me had in 2016.
+inline constexpr not_me_t broadcast{};
+
+/// Whom a message is for. Made by to(...), used at once or kept.
+///
+/// A plain name is an id where one of that name is connected, else a room. Whoever is meant twice gets the message once; an
+/// unknown name is nobody. Membership is read when each loop takes the message up, which for the caller's own loop is now.
+///
+/// Threads: any. Two emits of one thread to one receiver keep their order.
+class target {
+public:
+    /// Leaves out these connections and rooms.
+    template <class... Names>
+    target& except(Names&&... names) & {
+        (add(to_.except, std::forward<Names>(names)), ...);
+        return *this;
+    }
+    template <class... Names>
+    target&& except(Names&&... names) && {
+        (add(to_.except, std::forward<Names>(names)), ...);
+        return std::move(*this);
+    }
+
+    /// Queues one event for everyone this names. The value is serialised here, once; all receivers share the bytes.
+    ///
+    /// Queued is not received: a peer that reads too slowly is closed at config::max_outbox_bytes. An empty room is no error.
+    /// Throws std::invalid_argument for a name that no protocol of the endpoint can carry and for text that is not UTF-8; then
+    /// nobody gets it.
+    template <emittable T>
+    void emit(std::string_view event, const T& value) const {
+        const auto encoded = encode_value(value);
+        deliver(outgoing::of({event, encoded.kind(), encoded.data()}));
+    }
+    void emit(std::string_view event) const { deliver(outgoing::of({event, value_kind::text, {}})); }
+
+    /// Queues a native message: text as text; bytes as config::binary_messages says; a received message as it came.
+    void emit_message(std::string_view text) const;
+    void emit_message(bytes_view data) const;
+    void emit_message(const message_view& message) const { deliver(outgoing::native(message.is_text, message.data)); }
+
+    /// Does it with each connection that is meant, on its own loop.
+    void disconnect(close_code code = close_code::normal, std::string_view reason = {}) const;
+    void join(std::string_view room) const;
+    void leave(std::string_view room) const;
+
+private:
+    friend class connection;
+    template <class Session>
+    friend class basic_endpoint;
+
+    target(core::endpoint& owner, core::peer_ptr speaker) : owner_{&owner}, speaker_{std::move(speaker)} {}
+
+    template <class List, class Name>
+    void add(List& list, Name&& name) {
+        using type = std::remove_cvref_t<Name>;
+        if constexpr (std::is_same_v<type, id>) {
+            list.push_back({core::name::kind::id, std::forward<Name>(name).value});
+        } else if constexpr (std::is_same_v<type, room>) {
+            list.push_back({core::name::kind::room, std::forward<Name>(name).value});
+        } else {
+            static_assert(std::is_convertible_v<Name, std::string_view>,
+                          "arke: name a connection or a room by text, arke::id{...} or arke::room{...}.");
+            list.push_back({core::name::kind::any, std::string{std::string_view{name}}});
+        }
+    }
+
+    template <class... Names>
+    void aim(Names&&... names) {
+        bool all_but_me = false;
+        const auto one = [&](auto&& n) {
+            using type = std::remove_cvref_t<decltype(n)>;
+            if constexpr (std::is_same_v<type, all_t>) {
+                to_.everyone = true;
+            } else if constexpr (std::is_same_v<type, not_me_t>) {
+                to_.not_me = speaker_;
+                all_but_me = true;
+            } else {
+                add(to_.to, std::forward<decltype(n)>(n));
+            }
+        };
+        (one(std::forward<Names>(names)), ...);
+        if (all_but_me && to_.to.empty()) to_.everyone = true;
+    }
+
+    void deliver(const outgoing& out) const;
+
+    core::endpoint_ptr owner_;
+    core::peer_ptr speaker_;
+    core::address to_;
+};
+
+/// A connection from outside: a value that may be copied, kept and used in any thread, before and after the disconnect.
+///
+/// It keeps the object alive, not the connection. What is done with a connection that is gone has no effect; empty handles
+/// are gone ones.
+class connection_handle {
+public:
+    connection_handle() = default;
+
+    /// Whether it still reaches anyone, at this moment.
+    bool is_connected() const;
+    explicit operator bool() const { return is_connected(); }
+
+    const std::string& id() const noexcept;
+
+    template <emittable T>
+    void emit(std::string_view event, const T& value) const {
+        const auto encoded = encode_value(value);
+        deliver(outgoing::of({event, encoded.kind(), encoded.data()}));
+    }
+    void emit(std::string_view event) const { deliver(outgoing::of({event, value_kind::text, {}})); }
+    void emit_message(std::string_view text) const;
+    void emit_message(bytes_view data) const;
+    void emit_message(const message_view& message) const { deliver(outgoing::native(message.is_text, message.data)); }
+
+    void disconnect(close_code code = close_code::normal, std::string_view reason = {}) const;
+
+    /// False when the connection is gone, the name is another connection's id, or max_rooms is reached where that is known.
+    bool join(std::string_view room) const;
+    bool leave(std::string_view room) const;
+
+    /// Runs f(connection&) on the connection's loop: now when the caller is on it, else later; not at all when it is gone by
+    /// then.
+    template <class F>
+    void run(F f) const;
+
+    friend bool operator==(const connection_handle&, const connection_handle&) = default;
+
+private:
+    friend class connection;
+    template <class Session>
+    friend class basic_endpoint;
+    explicit connection_handle(core::peer_ptr p) : peer_{std::move(p)} {}
+    void deliver(const outgoing& out) const;
+
+    core::peer_ptr peer_;
+};
+
+/// One client.
+///
+/// Lives on one loop, where its handlers run one at a time and need no locks. A reference is valid within its handlers, and
+/// in what they capture until on_disconnect has run; whoever keeps it longer, or uses it in another thread, keeps handle().
+///
+/// Threads: its own loop (its handlers, and what get_executor() runs). emit, emit_message, disconnect and to(...) from
+/// everywhere, as long as the reference is valid.
+class connection : private core::peer, private protocol_user {
+public:
+    /// Unique among the connections of the endpoint.
+    const std::string& id() const noexcept { return core::peer::id(); }
+
+    /// The request that opened the connection. Empty after on_connection where config::keep_request is off.
+    const arke::request& request() const noexcept;
+
+    /// Runs the user's work one at a time with this connection's handlers.
+    boost::asio::any_io_executor get_executor() const { return on_loop().get_executor(); }
+
+    /// Whether it is neither closed nor closing.
+    bool is_connected() const noexcept { return is_open(); }
+
+    /// A value that is safe in any thread and never dangles.
+    connection_handle handle() noexcept { return connection_handle{core::peer_ptr{this}}; }
+
+    // --- hearing
+
+    /// Adds a handler of an event. All handlers of an event run, the endpoint's first, in the order they were added.
+    ///
+    /// The handler takes an optional arke::connection& and then nothing or one value: std::string, std::string_view, bool, an
+    /// integer, a floating-point number, arke::bytes, nlohmann::json, or any type that nlohmann/json converts. Data that does
+    /// not convert is reported to on_error. A value that it returns answers whoever asked; one handler of an event may.
+    ///
+    /// A handler that throws is reported as well, and the connection stays.
+    template <class F>
+    handler_id on(std::string_view event, F&& f) {
+        return own_handlers().add_event(event, make_event_handler<connection>(std::forward<F>(f)));
+    }
+
+    /// The same for a handler that does not say by itself what it takes.
+    template <class T, class F>
+    handler_id on(std::string_view event, F&& f) {
+        return own_handlers().add_event(event, make_event_handler_as<T, connection>(std::forward<F>(f)));
+    }
+
+    /// Hears each event that has no handler: (const arke::event_view&).
+    template <class F>
+    handler_id on_any(F&& f) {
+        return add(own_handlers().any, std::forward<F>(f));
+    }
+
+    /// Hears each message that is no event: (arke::message_view).
+    template <class F>
+    handler_id on_message(F&& f) {
+        return add(own_handlers().message, std::forward<F>(f));
+    }
+
+    /// Runs once, when the connection is over and has left its rooms: (arke::close_code, std::string_view reason) or nothing.
+    /// c.to(room) still tells the others.
+    template <class F>
+    handler_id on_disconnect(F&& f) {
+        return add(own_handlers().disconnect, std::forward<F>(f));
+    }
+
+    /// Hears what went wrong with this connection: (const arke::error_report&).
+    template <class F>
+    handler_id on_error(F&& f) {
+        return add(own_handlers().error, std::forward<F>(f));
+    }
+
+    /// Runs for each room that it leaves, at the disconnect too: (std::string_view room).
+    template <class F>
+    handler_id on_leave(F&& f) {
+        return add(own_handlers().leave, std::forward<F>(f));
+    }
+
+    /// Pings of the peer are answered without this. (arke::bytes_view payload)
+    template <class F>
+    handler_id on_ping(F&& f) {
+        return add(own_handlers().ping, std::forward<F>(f));
+    }
+    template <class F>
+    handler_id on_pong(F&& f) {
+        return add(own_handlers().pong, std::forward<F>(f));
+    }
+
+    /// Removes a handler of this connection; false when there is none of that id.
+    bool off(handler_id handler);
+
+    /// Removes all handlers that this connection has for an event.
+    void off(std::string_view event);
+
+    // --- speaking
+
+    /// Sends one event to this connection, in order with all else that it is sent.
+    ///
+    /// The same types as a handler takes, and text of any kind. Throws std::invalid_argument for text that is not UTF-8 and for
+    /// what the connection's protocol cannot carry (iris: an event name with a semicolon). After the disconnect: no effect.
+    template <emittable T>
+    void emit(std::string_view event, const T& value) {
+        const auto encoded = encode_value(value);
+        deliver(outgoing::of({event, encoded.kind(), encoded.data()}));
+    }
+    void emit(std::string_view event) { deliver(outgoing::of({event, value_kind::text, {}})); }
+
+    /// Sends a native message: text as text; bytes as config::binary_messages says; a received message as it came.
+    void emit_message(std::string_view text);
+    void emit_message(bytes_view data);
+    void emit_message(const message_view& message) { deliver(outgoing::native(message.is_text, message.data)); }
+
+    /// Sends a ping with at most 125 bytes; its pong comes to on_pong.
+    void ping(bytes_view payload = {});
+
+    /// Names others: ids, rooms, arke::all, arke::not_me.
+    template <class... Names>
+    target to(Names&&... names) {
+        target made{endpoint(), core::peer_ptr{this}};
+        made.aim(std::forward<Names>(names)...);
+        return made;
+    }
+
+    /// Bytes that wait because the peer reads slowly.
+    std::size_t buffered_amount() const noexcept { return buffered(); }
+
+    // --- rooms
+
+    /// Enters a room; a room is made by its first member. False when the name is another connection's id, when max_rooms is
+    /// reached, or after the disconnect; reported to on_error.
+    bool join(std::string_view room);
+    bool leave(std::string_view room);
+    bool is_joined(std::string_view room) const;
+
+    /// The rooms it is in, in no order; its own id is not among them.
+    std::vector<std::string> rooms() const;
+
+    // --- ending
+
+    /// Begins the closing handshake. What was sent before still goes out; no handler but on_leave and on_disconnect runs any
+    /// more. The reason is cut at 123 bytes.
+    void disconnect(close_code code = close_code::normal, std::string_view reason = {});
+
+    ~connection() override;
+
+protected:
+    connection(core::endpoint& owner, core::loop& on, std::string id, std::size_t protocol, arke::request r);
+
+    core::handler_set& own_handlers();
+
+    template <class... Args, class F>
+    handler_id add(core::handler_list<notify_handler<Args...>>& list, F&& f) {
+        const auto number = own_handlers_->next_id();
+        list.add(number, make_notify_handler<connection, Args...>(std::forward<F>(f)));
+        return number;
+    }
+
+private:
+    template <class Session>
+    friend class basic_connection;
+    template <class Session>
+    friend class basic_endpoint;
+    friend class connection_handle;
+    friend class target;
+
+    core::endpoint& endpoint() const noexcept { return static_cast<core::endpoint&>(owner()); }
+    static connection& of(core::peer& p) noexcept { return static_cast<connection&>(p); }
+
+    void deliver(const outgoing& out);
+
+    template <class F>
+    void guard(std::string_view event, F&& f);
+    template <class List, class... Args>
+    void run(List core::handler_set::*list, const Args&... args);
+    void raise(const error_report& report);
+
+    // core::peer
+    void begin() override;
+    void finish() override;
+    void left(std::string_view room) override;
+    void received(const message_view& message) override;
+    void received_ping(std::string_view payload) override;
+    void received_pong(std::string_view payload) override;
+
+    // protocol_user
+    void on_event(const event_view& event, answer_sink* asked) override;
+    void on_native(const message_view& message) override;
+    void on_malformed(std::string_view why) override;
+    void send_message(bool is_text, std::string_view data) override;
+    std::unique_ptr<protocol_state>& state() noexcept override { return protocol_state_; }
+
+    std::unique_ptr<arke::request> request_;
+    std::unique_ptr<core::handler_set> own_handlers_;
+    std::unique_ptr<protocol_state> protocol_state_;
+};
+
+/// What a user attaches to a connection when there is nothing to attach.
+struct no_session {};
+
+/// A connection with the user's own data beside it, made with the connection and destroyed with it.
+template <class Session>
+class basic_connection final : public connection {
+public:
+    using session_type = Session;
+
+    Session& session() noexcept { return session_; }
+    const Session& session() const noexcept { return session_; }
+
+    /// As connection::on; the handler may take basic_connection<Session>& as well.
+    template <class F>
+    handler_id on(std::string_view event, F&& f) {
+        return own_handlers().add_event(event, make_event_handler<basic_connection>(std::forward<F>(f)));
+    }
+    template <class T, class F>
+    handler_id on(std::string_view event, F&& f) {
+        return own_handlers().add_event(event, make_event_handler_as<T, basic_connection>(std::forward<F>(f)));
+    }
+
+private:
+    template <class S>
+    friend class basic_endpoint;
+    using connection::connection;
+
+    static core::peer* make(core::endpoint& owner, core::loop& on, std::string id, std::size_t protocol, arke::request r) {
+        return new basic_connection{owner, on, std::move(id), protocol, std::move(r)};
+    }
+
+    [[no_unique_address]] Session session_{};
+};
+
+template <class F>
+void connection_handle::run(F f) const {
+    if (!peer_) return;
+    peer_->on_loop().dispatch([p = peer_, f = std::move(f)]() mutable {
+        auto& c = connection::of(*p);
+        if (c.is_connected()) c.guard({}, [&] { f(c); });
+    });
+}
+
+template <class F>
+void connection::guard(std::string_view event, F&& f) {
+    try {
+        f();
+    } catch (const std::exception& e) {
+        raise({errc::handler_threw, event, e.what(), std::current_exception()});
+    } catch (...) {
+        raise({errc::handler_threw, event, "something that is no std::exception", std::current_exception()});
+    }
+}
+
+}  // namespace arke
+
+#ifndef ARKE_SEPARATE_COMPILATION
+#include <arke/connection.ipp>
+#endif

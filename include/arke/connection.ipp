@@ -1,0 +1,289 @@
+#pragma once
+
+#include <arke/connection.hpp>
+
+#include <stdexcept>
+
+namespace arke {
+
+namespace detail {
+
+/// Whether bytes go as a text message (config::binary_messages off), which they must then be fit for.
+inline outgoing native_bytes(const config& settings, bytes_view data) {
+    const auto view = as_text(data);
+    if (settings.binary_messages) return outgoing::native(false, view);
+    if (!wire::is_utf8(view)) {
+        throw std::invalid_argument{
+            "emit_message(bytes): the bytes are not UTF-8 and binary_messages is off, so they would leave as text; set "
+            "config::binary_messages, or pass arke::message_view{data, false}"};
+    }
+    return outgoing::native(true, view);
+}
+
+inline outgoing native_text(std::string_view text) {
+    if (!wire::is_utf8(text)) {
+        throw std::invalid_argument{"emit_message(text): the text is not UTF-8; pass arke::bytes for binary data"};
+    }
+    return outgoing::native(true, text);
+}
+
+}  // namespace detail
+
+// -------------------------------------------------------------------------------------------------------------- target
+
+ARKE_INLINE void target::deliver(const outgoing& out) const {
+    owner_->check(out);
+    owner_->deliver(to_, out);
+}
+
+ARKE_INLINE void target::emit_message(std::string_view text) const { deliver(detail::native_text(text)); }
+
+ARKE_INLINE void target::emit_message(bytes_view data) const { deliver(detail::native_bytes(owner_->settings(), data)); }
+
+ARKE_INLINE void target::disconnect(close_code code, std::string_view reason) const {
+    owner_->for_each(to_, [code, text = std::string{reason}](core::peer& p) { connection::of(p).disconnect(code, text); });
+}
+
+ARKE_INLINE void target::join(std::string_view room) const {
+    owner_->for_each(to_, [text = std::string{room}](core::peer& p) { connection::of(p).join(text); });
+}
+
+ARKE_INLINE void target::leave(std::string_view room) const {
+    owner_->for_each(to_, [text = std::string{room}](core::peer& p) { connection::of(p).leave(text); });
+}
+
+// -------------------------------------------------------------------------------------------------------------- handle
+
+ARKE_INLINE bool connection_handle::is_connected() const { return peer_ && connection::of(*peer_).endpoint().find(peer_->id()) == peer_; }
+
+ARKE_INLINE const std::string& connection_handle::id() const noexcept {
+    static const std::string none;
+    return peer_ ? peer_->id() : none;
+}
+
+ARKE_INLINE void connection_handle::deliver(const outgoing& out) const {
+    if (peer_) connection::of(*peer_).deliver(out);
+}
+
+ARKE_INLINE void connection_handle::emit_message(std::string_view text) const { deliver(detail::native_text(text)); }
+
+ARKE_INLINE void connection_handle::emit_message(bytes_view data) const {
+    if (peer_) deliver(detail::native_bytes(peer_->owner().settings(), data));
+}
+
+ARKE_INLINE void connection_handle::disconnect(close_code code, std::string_view reason) const {
+    if (peer_) connection::of(*peer_).disconnect(code, reason);
+}
+
+ARKE_INLINE bool connection_handle::join(std::string_view room) const {
+    return is_connected() && connection::of(*peer_).endpoint().join(*peer_, room) == core::hub::joined::yes;
+}
+
+ARKE_INLINE bool connection_handle::leave(std::string_view room) const {
+    if (!is_connected()) return false;
+    if (peer_->on_loop().in_turn()) return connection::of(*peer_).leave(room);
+    return connection::of(*peer_).endpoint().leave(*peer_, room);
+}
+
+// ---------------------------------------------------------------------------------------------------------- connection
+
+ARKE_INLINE connection::connection(core::endpoint& owner, core::loop& on, std::string id, std::size_t protocol, arke::request r)
+    : peer{owner, on, std::move(id), protocol}, request_{std::make_unique<arke::request>(std::move(r))} {}
+
+ARKE_INLINE connection::~connection() = default;
+
+ARKE_INLINE const arke::request& connection::request() const noexcept {
+    static const arke::request none;
+    return request_ ? *request_ : none;
+}
+
+ARKE_INLINE core::handler_set& connection::own_handlers() {
+    if (!own_handlers_) own_handlers_ = std::make_unique<core::handler_set>();
+    return *own_handlers_;
+}
+
+ARKE_INLINE bool connection::off(handler_id handler) {
+    if (!own_handlers_) return false;
+    const bool done = own_handlers_->remove(handler, [this](auto h) {
+        on_loop().retire(std::shared_ptr<const void>{std::make_shared<decltype(h)>(std::move(h))});
+    });
+    own_handlers_->compact();
+    return done;
+}
+
+ARKE_INLINE void connection::off(std::string_view event) {
+    if (!own_handlers_) return;
+    own_handlers_->remove_event(event, [this](auto h) {
+        on_loop().retire(std::shared_ptr<const void>{std::make_shared<decltype(h)>(std::move(h))});
+    });
+    own_handlers_->compact();
+}
+
+ARKE_INLINE void connection::deliver(const outgoing& out) {
+    auto& home = on_loop();
+    std::string why;
+    if (home.in_turn()) {
+        if (!send(out, why)) throw std::invalid_argument{why};
+        return;
+    }
+    if (!out.measure(owner().protocol_at(protocol_index()), why)) throw std::invalid_argument{why};
+    home.dispatch([held = core::peer_ptr{this}, m = message_ptr{new message{out}}] {
+        std::string ignored;
+        static_cast<void>(held->send(m->view(), ignored));
+    });
+}
+
+ARKE_INLINE void connection::emit_message(std::string_view text) { deliver(detail::native_text(text)); }
+
+ARKE_INLINE void connection::emit_message(bytes_view data) { deliver(detail::native_bytes(owner().settings(), data)); }
+
+ARKE_INLINE void connection::ping(bytes_view payload) {
+    if (payload.size() > wire::max_control_payload) throw std::invalid_argument{"ping(): a ping carries at most 125 bytes"};
+    on_loop().dispatch([held = core::peer_ptr{this}, data = std::string{as_text(payload)}] {
+        of(*held).send(wire::opcode::ping, data);
+    });
+}
+
+ARKE_INLINE bool connection::join(std::string_view room) {
+    const auto result = endpoint().join(*this, room);
+    if (result == core::hub::joined::name_taken) {
+        raise({errc::name_taken, {}, detail::quoted(room), {}});
+    } else if (result == core::hub::joined::too_many) {
+        raise({errc::too_many_rooms, {}, detail::quoted(room), {}});
+    }
+    return result == core::hub::joined::yes;
+}
+
+ARKE_INLINE bool connection::leave(std::string_view room) {
+    if (!on_loop().in_turn()) return endpoint().leave(*this, room);
+    const std::string name{room};  // the room may be gone, and its name with it
+    if (!endpoint().leave(*this, name)) return false;
+    left(name);
+    return true;
+}
+
+ARKE_INLINE bool connection::is_joined(std::string_view room) const {
+    return endpoint().shard_of(on_loop()).is_joined(*this, room);
+}
+
+ARKE_INLINE std::vector<std::string> connection::rooms() const { return joined_rooms(); }
+
+ARKE_INLINE void connection::disconnect(close_code code, std::string_view reason) {
+    if (!may_be_sent(code)) {
+        throw std::invalid_argument{"disconnect(): " + std::to_string(static_cast<unsigned>(code)) +
+                                    " may not be sent; use close_code::normal or a number from 3000 to 4999"};
+    }
+    if (!wire::is_utf8(reason)) throw std::invalid_argument{"disconnect(): the reason is not UTF-8"};
+    auto& home = on_loop();
+    if (home.in_turn()) return close(code, reason);
+    home.dispatch([held = core::peer_ptr{this}, code, text = std::string{reason}] { held->close(code, text); });
+}
+
+// ------------------------------------------------------------------------------------------------------------- running
+
+template <class List, class... Args>
+void connection::run(List core::handler_set::*list, const Args&... args) {
+    (endpoint().handlers(on_loop()).*list).run([&](auto& h) { guard({}, [&] { h.run(*this, args...); }); });
+    if (!own_handlers_ || (own_handlers_.get()->*list).empty()) return;
+    auto& own = *own_handlers_;
+    ++own.running;
+    (own.*list).run([&](auto& h) { guard({}, [&] { h.run(*this, args...); }); });
+    --own.running;
+    own.compact();
+}
+
+ARKE_INLINE void connection::begin() {
+    owner().protocol_at(protocol_index()).opened(*this);
+    run(&core::handler_set::connection);
+    if (!owner().settings().keep_request) request_.reset();
+}
+
+ARKE_INLINE void connection::received(const message_view& message) {
+    owner().protocol_at(protocol_index()).receive(*this, message);
+}
+
+ARKE_INLINE void connection::on_event(const event_view& event, answer_sink* asked) {
+    const decode_limits limits{owner().settings().max_json_depth};
+    std::string why;
+    event_call call{*this, event, limits, asked, why};
+    bool heard = false;
+    const auto one = [&](event_handler& h) {
+        heard = true;
+        guard(event.name, [&] {
+            if (!h.run(call)) raise({errc::wrong_type, event.name, why, {}});
+        });
+    };
+
+    const auto& shared = endpoint().handlers(on_loop());
+    if (const auto found = shared.events.find(event.name); found != shared.events.end()) found->second.run(one);
+    if (own_handlers_) {
+        auto& own = *own_handlers_;
+        if (const auto found = own.events.find(event.name); found != own.events.end()) {
+            ++own.running;
+            found->second.run(one);
+            --own.running;
+            own.compact();
+        }
+    }
+    if (heard || !is_open()) return;
+
+    const bool any = !endpoint().handlers(on_loop()).any.empty() || (own_handlers_ && !own_handlers_->any.empty());
+    if (any) return run(&core::handler_set::any, event);
+    endpoint().unhandled.fetch_add(1, std::memory_order_relaxed);
+    const bool listening = !endpoint().handlers(on_loop()).error.empty() || (own_handlers_ && !own_handlers_->error.empty());
+    if (listening) raise({errc::unhandled_event, event.name, "nobody listens to this event", {}});
+}
+
+ARKE_INLINE void connection::on_native(const message_view& message) { run(&core::handler_set::message, message); }
+
+ARKE_INLINE void connection::on_malformed(std::string_view why) { raise({errc::malformed_event, {}, why, {}}); }
+
+ARKE_INLINE void connection::send_message(bool is_text, std::string_view data) {
+    send(is_text ? wire::opcode::text : wire::opcode::binary, data);
+}
+
+ARKE_INLINE void connection::received_ping(std::string_view payload) { run(&core::handler_set::ping, as_bytes(payload)); }
+
+ARKE_INLINE void connection::received_pong(std::string_view payload) { run(&core::handler_set::pong, as_bytes(payload)); }
+
+ARKE_INLINE void connection::left(std::string_view room) { run(&core::handler_set::leave, room); }
+
+ARKE_INLINE void connection::finish() {
+    if (ended_by_ != 0) {
+        const auto what = static_cast<errc>(ended_by_);
+        raise({what, {}, close_text_, {}});
+    }
+    for (const auto& room : std::exchange(left_rooms_, {})) left(room);
+    run(&core::handler_set::disconnect, close_code_, std::string_view{close_text_});
+    // What the handlers captured goes now, on this loop; a handle that somebody keeps holds only the bare object.
+    if (own_handlers_) on_loop().retire(std::shared_ptr<const void>{std::move(own_handlers_)});
+    protocol_state_.reset();
+}
+
+ARKE_INLINE void connection::raise(const error_report& report) {
+    bool heard = false;
+    const auto one = [&](notify_handler<const error_report&>& h) {
+        heard = true;
+        try {
+            h.run(*this, report);
+        } catch (...) {
+            endpoint().log("on_error threw for connection " + id());
+        }
+    };
+    endpoint().handlers(on_loop()).error.run(one);
+    if (own_handlers_) {
+        auto& own = *own_handlers_;
+        ++own.running;
+        own.error.run(one);
+        --own.running;
+        own.compact();
+    }
+    if (heard) return;
+    std::string line = "connection " + detail::quoted(id());
+    if (!report.event.empty()) line += ", event " + detail::quoted(report.event);
+    line += ": " + report.code.message();
+    if (!report.detail.empty() && report.detail != report.code.message()) line += ": " + detail::quoted(report.detail, 200);
+    endpoint().log(line);
+}
+
+}  // namespace arke

@@ -1,0 +1,147 @@
+#pragma once
+
+#include <arke/core/endpoint.hpp>
+#include <arke/event/iris_protocol.hpp>
+#include <arke/wire/handshake.hpp>
+
+#include <array>
+#include <chrono>
+#include <iostream>
+#include <random>
+#include <stdexcept>
+
+namespace arke::core {
+
+ARKE_INLINE void check_config(const config& c) {
+    const auto refuse = [](const std::string& text) { throw std::invalid_argument{"arke::config: " + text}; };
+    const auto at_least = [&](const char* field, auto value, auto least) {
+        if (value < least) {
+            refuse(std::string{field} + " is " + std::to_string(value) + "; set it to " + std::to_string(least) + " or more");
+        }
+    };
+    const auto positive = [&](const char* field, std::chrono::milliseconds value) {
+        if (value.count() <= 0) {
+            refuse(std::string{field} + " is " + std::to_string(value.count()) + " ms; set a time greater than zero");
+        }
+    };
+
+    if (!c.endpoint.empty() && c.endpoint.front() != '/') {
+        refuse("endpoint is \"" + c.endpoint + "\"; write a path that starts with '/', or \"\" for no WebSocket");
+    }
+    for (const char ch : c.endpoint) {
+        const auto byte = static_cast<unsigned char>(ch);
+        if (byte <= 0x20 || byte >= 0x7F || ch == '?' || ch == '#') {
+            refuse("endpoint is \"" + detail::quoted(c.endpoint) +
+                   "\"; it is compared with the path of a request, so leave out spaces, '?', '#' and what is not ASCII");
+        }
+    }
+    positive("write_timeout", c.write_timeout);
+    positive("pong_timeout", c.pong_timeout);
+    positive("close_timeout", c.close_timeout);
+    const auto ping = effective_ping_period(c);
+    if (ping.count() <= 0 || ping >= c.pong_timeout) {
+        refuse("ping_period is " + std::to_string(ping.count()) + " ms and pong_timeout " + std::to_string(c.pong_timeout.count()) +
+               " ms; set ping_period greater than zero and below pong_timeout, or leave it unset");
+    }
+    at_least("max_message_size", c.max_message_size, std::size_t{1});
+    at_least("max_fragments", c.max_fragments, std::size_t{1});
+    at_least("max_json_depth", c.max_json_depth, 1U);
+    at_least("max_outbox_bytes", c.max_outbox_bytes, std::size_t{1});
+    if (c.event_prefix.empty()) refuse("event_prefix is empty; native messages could not be told from events, so give it a text");
+    if (!wire::is_utf8(c.event_prefix)) refuse("event_prefix is not UTF-8; it stands in text messages");
+    for (const auto& [name, value] : c.headers) {
+        if (!wire::is_token(name)) {
+            refuse("headers holds the name \"" + detail::quoted(name) + "\"; use letters, digits and -");
+        }
+        if (!wire::is_field_value(value)) {
+            refuse("headers holds for " + name + " the value \"" + detail::quoted(value) +
+                   "\"; leave out CR, LF and other control characters");
+        }
+    }
+    for (const auto& name : c.subprotocols) {
+        if (!wire::is_token(name)) {
+            refuse("subprotocols holds \"" + detail::quoted(name) + "\"; use letters, digits, '.' and '-', without spaces or commas");
+        }
+    }
+    for (const auto& origin : c.origins) {
+        if (origin != "*" && origin.find("://") == std::string::npos) {
+            refuse("origins holds \"" + detail::quoted(origin) + "\"; write scheme and host as in \"https://example.com\", or \"*\"");
+        }
+    }
+
+    const auto& l = c.listener;
+    positive("listener.handshake_timeout", l.handshake_timeout);
+    positive("listener.stop_timeout", l.stop_timeout);
+    at_least("listener.max_header_bytes", l.max_header_bytes, std::size_t{256});
+    at_least("listener.max_header_fields", l.max_header_fields, std::size_t{8});
+    at_least("listener.max_connections", l.max_connections, std::size_t{1});
+    at_least("listener.backlog", l.backlog, 1);
+    at_least("listener.read_buffer_size", l.read_buffer_size, std::size_t{4096});
+    at_least("listener.write_buffer_size", l.write_buffer_size, std::size_t{1024});
+    if (l.write_buffer_size > 0x4000'0000) refuse("listener.write_buffer_size is over 1 GiB; a few hundred KiB are plenty");
+#ifndef __linux__
+    if (l.loop == loop_kind::epoll) refuse("listener.loop is epoll, which only Linux has; use loop_kind::automatic");
+#endif
+}
+
+ARKE_INLINE endpoint::endpoint(config settings, make_peer maker) : hub{(check_config(settings), std::move(settings))}, make_{maker} {
+    add_protocol(std::make_unique<iris_protocol>(this->settings().event_prefix));
+}
+
+ARKE_INLINE peer_ptr endpoint::make(loop& on, std::string id, std::size_t protocol, request r) {
+    return peer_ptr{make_(*this, on, std::move(id), protocol, std::move(r))};
+}
+
+ARKE_INLINE void endpoint::refresh(cached& c, loop& on) {
+    // The old set may be running: it goes when the turn ends.
+    if (c.handlers) on.retire(std::move(c.handlers));
+    const std::lock_guard lock{handlers_mutex_};
+    c.handlers = handlers_;
+    c.version = version_.load(std::memory_order_relaxed);
+}
+
+ARKE_INLINE void endpoint::log(std::string_view line) {
+    const auto now = std::chrono::duration_cast<std::chrono::seconds>(std::chrono::steady_clock::now().time_since_epoch()).count();
+    unsigned dropped = 0;
+    {
+        const std::lock_guard lock{log_mutex_};
+        if (now != log_second_) {
+            log_second_ = now;
+            log_lines_ = 0;
+            dropped = std::exchange(log_dropped_, 0U);
+        }
+        if (++log_lines_ > 10) {
+            ++log_dropped_;
+            return;
+        }
+    }
+    std::string text{line};
+    if (dropped != 0) text += " (and " + std::to_string(dropped) + " more before)";
+    if (settings().log) {
+        settings().log(text);
+    } else {
+        text += '\n';
+        std::clog << "arke: " + text << std::flush;
+    }
+}
+
+ARKE_INLINE std::string endpoint::random_id() {
+    // 15 characters of 62 are 89 bits, and fit into a std::string without a further allocation.
+    constexpr std::string_view letters = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
+    thread_local std::random_device source;
+    std::string id;
+    while (id.size() != 15) {
+        // Five characters for each draw: 62^5 divides 2^32 with a remainder that is thrown away.
+        constexpr std::uint32_t range = 62U * 62U * 62U * 62U * 62U;
+        constexpr std::uint32_t limit = ~std::uint32_t{0} / range * range;
+        std::uint32_t draw = source();
+        if (draw >= limit) continue;
+        for (int i = 0; i != 5; ++i) {
+            id += letters[draw % 62];
+            draw /= 62;
+        }
+    }
+    return id;
+}
+
+}  // namespace arke::core

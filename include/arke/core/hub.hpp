@@ -1,0 +1,182 @@
+#pragma once
+
+#include <arke/base/config.hpp>
+#include <arke/core/peer.hpp>
+#include <arke/event/protocol.hpp>
+
+#include <boost/container/small_vector.hpp>
+
+#include <atomic>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <string_view>
+#include <unordered_map>
+#include <vector>
+
+namespace arke::core {
+
+/// Lets maps of std::string be searched by a view.
+struct string_hash {
+    using is_transparent = void;
+    std::size_t operator()(std::string_view text) const noexcept { return std::hash<std::string_view>{}(text); }
+};
+
+template <class T>
+using string_map = std::unordered_map<std::string, T, string_hash, std::equal_to<>>;
+
+/// A name as a target gives it: an id, a room, or whichever it is. An id comes first, so that nobody who joined a room of
+/// that name in time hears what is meant for one.
+struct name {
+    enum class kind : std::uint8_t { any, id, room };
+    kind is = kind::any;
+    std::string text;
+};
+
+/// Whom something is for, in the user's words.
+struct address {
+    bool everyone = false;
+    peer_ptr not_me;
+    boost::container::small_vector<name, 2> to;
+    boost::container::small_vector<name, 1> except;
+};
+
+/// Whom something is for, with ids already found. Rooms are looked up where the members live, when the loop takes it up.
+struct recipients {
+    bool everyone = false;
+    peer_ptr not_me;
+    boost::container::small_vector<peer_ptr, 2> peers;
+    boost::container::small_vector<std::string, 2> rooms;
+    boost::container::small_vector<peer_ptr, 1> except_peers;
+    boost::container::small_vector<std::string, 1> except_rooms;
+};
+
+class hub;
+
+/// The part of a hub that lives on one loop: its peers and its rooms, which are the truth about membership.
+///
+/// On its loop only; the snapshots any thread.
+class shard {
+public:
+    shard(hub& owner, loop& on) : hub_{owner}, loop_{on} {}
+
+    loop& on_loop() const noexcept { return loop_; }
+
+    void add(peer& p);
+    void remove(peer& p);
+
+    /// The index has counted the membership already; where nothing comes of it, it is told.
+    bool join(peer& p, std::string_view name);
+    bool leave(peer& p, std::string_view name);
+    bool is_joined(const peer& p, std::string_view name) const;
+
+    void deliver(const recipients& to, const outgoing& out, const message* shared);
+
+    /// The peers of this loop that are meant, each once.
+    std::vector<peer_ptr> select(const recipients& to);
+
+    /// Whether removing this peer must wait, because members are being walked; it is remembered then.
+    bool forget_later(peer& p);
+
+    std::vector<std::string> members(std::string_view name) const;
+
+private:
+    struct encoded;
+    void take_out(peer& p, std::size_t index);
+    void give(peer& p, encoded* frames, const outgoing& out, const message* shared);
+    std::uint32_t next_mark();
+
+    hub& hub_;
+    loop& loop_;
+    std::vector<peer*> peers_;
+    string_map<std::unique_ptr<room>> rooms_;
+    mutable std::mutex rooms_mutex_;  // for snapshots: the loop takes it to change rooms_, others to read them
+    std::uint32_t mark_ = 0;
+    bool delivering_ = false;
+    std::vector<peer_ptr> to_forget_;
+};
+
+/// Everything that belongs to one endpoint: its config, its protocols, its connections and rooms over all loops.
+///
+/// A small index, under a lock, knows which id is which peer and which room has members on which loops. It is changed in
+/// the very call of join or leave, and the posts of one thread to one loop keep their order, so a join followed by an
+/// emit from the same thread reaches the one who joined.
+///
+/// Threads: any, except where it says otherwise. No user code runs under a lock.
+class hub : public peer_owner {
+public:
+    using peer_owner::peer_owner;
+
+    /// Loops are added before they run.
+    void add_loop(loop& on);
+    shard& shard_of(const loop& on) noexcept { return *shards_[on.index()]; }
+
+    // --- connections
+
+    enum class admission { taken, refused };
+
+    /// Gives the peer its id in the index; a holder of the id is closed where the config says so. On the peer's loop.
+    admission admit(peer& p);
+
+    /// Out of the index and all rooms. On the peer's loop; once.
+    void forget(peer& p) override;
+
+    /// Lets go of all peers, because the loops have ended. Nothing else may run.
+    void clear();
+
+    peer_ptr find(std::string_view id) const;
+    std::size_t size() const noexcept { return size_.load(std::memory_order_relaxed); }
+    std::vector<peer_ptr> peers() const;
+
+    // --- rooms
+
+    enum class joined { yes, no_such_connection, name_taken, too_many };
+
+    joined join(peer& p, std::string_view name);
+    bool leave(peer& p, std::string_view name);
+    std::vector<std::string> rooms() const;
+    std::vector<std::string> members(std::string_view name) const;
+
+    // --- messages
+
+    /// Throws std::invalid_argument when no protocol of this endpoint can carry the event.
+    void check(const outgoing& out) const;
+
+    void deliver(const address& to, const outgoing& out);
+
+    /// Calls f(peer&) for everyone the address names, on their loops.
+    void for_each(const address& to, std::function<void(peer&)> f);
+
+    /// Events that nobody handled, and events that a receiver's protocol could not carry.
+    std::atomic<std::uint64_t> unhandled{0};
+    std::atomic<std::uint64_t> not_deliverable{0};
+
+private:
+    friend class shard;
+
+    struct presence {
+        std::uint32_t loop;
+        std::size_t count;
+    };
+
+    using loop_set = boost::container::small_vector<std::uint32_t, 8>;
+    recipients resolve(const address& to, loop_set& loops) const;
+    void count_in(std::string_view name, const loop& on);
+    void count_out(std::string_view name, const loop& on);
+
+    std::vector<std::unique_ptr<shard>> shards_;
+    std::vector<loop_ptr> loops_;
+    std::atomic<std::size_t> size_{0};
+
+    mutable std::mutex index_mutex_;
+    string_map<peer_ptr> ids_;
+    string_map<boost::container::small_vector<presence, 1>> room_loops_;
+};
+
+}  // namespace arke::core
+
+#ifndef ARKE_SEPARATE_COMPILATION
+#include <arke/core/hub.ipp>
+#endif

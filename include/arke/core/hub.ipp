@@ -1,0 +1,444 @@
+#pragma once
+
+#include <arke/core/hub.hpp>
+
+#include <algorithm>
+#include <array>
+#include <stdexcept>
+
+namespace arke::core {
+
+// --------------------------------------------------------------------------------------------------------------- shard
+
+ARKE_INLINE void shard::add(peer& p) {
+    p.place_ = static_cast<std::uint32_t>(peers_.size());
+    peers_.push_back(&p);
+}
+
+ARKE_INLINE void shard::remove(peer& p) {
+    if (p.place_ >= peers_.size() || peers_[p.place_] != &p) return;
+    peers_.back()->place_ = p.place_;
+    peers_[p.place_] = peers_.back();
+    peers_.pop_back();
+    while (!p.rooms_.empty()) {
+        p.left_rooms_.push_back(p.rooms_.back().in->name);
+        take_out(p, p.rooms_.size() - 1);
+        hub_.count_out(p.left_rooms_.back(), loop_);
+    }
+    std::reverse(p.left_rooms_.begin(), p.left_rooms_.end());
+}
+
+ARKE_INLINE bool shard::is_joined(const peer& p, std::string_view name) const {
+    return std::any_of(p.rooms_.begin(), p.rooms_.end(), [name](const membership& m) { return m.in->name == name; });
+}
+
+ARKE_INLINE bool shard::join(peer& p, std::string_view name) {
+    if (!p.is_open() || is_joined(p, name) || p.rooms_.size() >= hub_.settings().max_rooms) {
+        hub_.count_out(name, loop_);
+        return p.is_open() && is_joined(p, name);
+    }
+    const std::lock_guard lock{rooms_mutex_};
+    auto found = rooms_.find(name);
+    if (found == rooms_.end()) {
+        auto made = std::make_unique<room>();
+        made->name.assign(name);
+        found = rooms_.emplace(std::string{name}, std::move(made)).first;
+    }
+    auto& r = *found->second;
+    p.rooms_.push_back({&r, r.members.size()});
+    r.members.push_back(&p);
+    return true;
+}
+
+ARKE_INLINE bool shard::leave(peer& p, std::string_view name) {
+    for (std::size_t i = 0; i != p.rooms_.size(); ++i) {
+        if (p.rooms_[i].in->name != name) continue;
+        take_out(p, i);
+        hub_.count_out(name, loop_);
+        return true;
+    }
+    return false;
+}
+
+ARKE_INLINE void shard::take_out(peer& p, std::size_t index) {
+    const std::lock_guard lock{rooms_mutex_};
+    const auto [r, place] = p.rooms_[index];
+    p.rooms_[index] = p.rooms_.back();
+    p.rooms_.pop_back();
+    auto* const last = r->members.back();
+    if (last != &p) {
+        // The last member moves to the free place and is told so.
+        r->members[place] = last;
+        for (auto& m : last->rooms_) {
+            if (m.in == r) m.place = place;
+        }
+    }
+    r->members.pop_back();
+    if (r->members.empty()) rooms_.erase(rooms_.find(r->name));
+}
+
+ARKE_INLINE std::vector<std::string> shard::members(std::string_view name) const {
+    std::vector<std::string> ids;
+    const std::lock_guard lock{rooms_mutex_};
+    if (const auto found = rooms_.find(name); found != rooms_.end()) {
+        for (const auto* p : found->second->members) ids.push_back(p->id());
+    }
+    return ids;
+}
+
+// A message in the form of one protocol, made when the first receiver needs it.
+struct shard::encoded {
+    enum class state : std::uint8_t { unknown, in_turn_buffer, shared, impossible } is = state::unknown;
+    std::size_t begin = 0;
+    std::size_t end = 0;
+    shared_frame_ptr frame;
+};
+
+ARKE_INLINE std::uint32_t shard::next_mark() {
+    if (++mark_ == 0) {
+        for (auto* p : peers_) p->mark_ = 0;
+        mark_ = 1;
+    }
+    return mark_;
+}
+
+ARKE_INLINE void shard::give(peer& p, encoded* frames, const outgoing& out, const message* shared) {
+    const std::size_t index = out.is_native ? 0 : p.protocol_index();
+    auto& frame = frames[index];
+    if (frame.is == encoded::state::unknown) {
+        auto& buffer = loop_.buffer();
+        const auto& speaks = hub_.protocol_at(index);
+        std::string why;
+        const auto form = out.measure(speaks, why);
+        const auto size = form ? wire::frame_header_size(form->size) + form->size : 0;
+        if (!form) {
+            frame.is = encoded::state::impossible;
+        } else if (size <= buffer.room() && size <= buffer.capacity() / 4) {
+            frame.is = encoded::state::in_turn_buffer;
+            frame.begin = buffer.size();
+            out.write(buffer.append(size), speaks, *form);
+            frame.end = buffer.size();
+            buffer.pin();
+        } else {
+            frame.is = encoded::state::shared;
+            if (shared != nullptr) {
+                frame.frame = shared->frame(speaks, index);
+            } else {
+                frame.frame.reset(new shared_frame{size});
+                out.write(frame.frame->data(), speaks, *form);
+            }
+        }
+    }
+    switch (frame.is) {
+        case encoded::state::in_turn_buffer: p.send_turn(frame.begin, frame.end); break;
+        case encoded::state::shared: p.send_shared(frame.frame); break;
+        default: hub_.not_deliverable.fetch_add(1, std::memory_order_relaxed); break;
+    }
+}
+
+ARKE_INLINE void shard::deliver(const recipients& to, const outgoing& out, const message* shared) {
+    // Room for one frame of each protocol, so that nothing is flushed while members are walked: a flush empties the buffer
+    // that the frames stand in.
+    auto& buffer = loop_.buffer();
+    if (buffer.room() < buffer.capacity() / 2) loop_.flush_all();
+
+    std::array<encoded, max_protocols> frames{};
+    const auto room_named = [this](std::string_view name) -> room* {
+        const auto found = rooms_.find(name);
+        return found == rooms_.end() ? nullptr : found->second.get();
+    };
+
+    // A peer whose outbox is full ends here. It leaves its rooms when the walk is over.
+    delivering_ = true;
+    if (!to.everyone && to.peers.empty() && to.rooms.size() == 1 && to.except_peers.empty() && to.except_rooms.empty()) {
+        if (auto* r = room_named(to.rooms.front())) {
+            for (auto* p : r->members) {
+                if (p != to.not_me.get()) give(*p, frames.data(), out, shared);
+            }
+        }
+    } else {
+        const auto mark = next_mark();
+        if (to.not_me && to.not_me->loop_.get() == &loop_) to.not_me->mark_ = mark;
+        for (const auto& p : to.except_peers) {
+            if (p->loop_.get() == &loop_) p->mark_ = mark;
+        }
+        for (const auto& name : to.except_rooms) {
+            if (auto* r = room_named(name)) {
+                for (auto* p : r->members) p->mark_ = mark;
+            }
+        }
+        const auto tell = [&](peer& p) {
+            if (std::exchange(p.mark_, mark) != mark) give(p, frames.data(), out, shared);
+        };
+        if (to.everyone) {
+            for (auto* p : peers_) tell(*p);
+        } else {
+            for (const auto& p : to.peers) {
+                if (p->loop_.get() == &loop_) tell(*p);
+            }
+            for (const auto& name : to.rooms) {
+                if (auto* r = room_named(name)) {
+                    for (auto* p : r->members) tell(*p);
+                }
+            }
+        }
+    }
+    delivering_ = false;
+    for (auto& p : std::exchange(to_forget_, {})) hub_.forget(*p);
+}
+
+ARKE_INLINE bool shard::forget_later(peer& p) {
+    if (delivering_) to_forget_.emplace_back(&p);
+    return delivering_;
+}
+
+ARKE_INLINE std::vector<peer_ptr> shard::select(const recipients& to) {
+    std::vector<peer_ptr> chosen;
+    const auto mark = next_mark();
+    if (to.not_me && to.not_me->loop_.get() == &loop_) to.not_me->mark_ = mark;
+    const auto room_members = [this](std::string_view name) {
+        const auto found = rooms_.find(name);
+        return found == rooms_.end() ? std::vector<peer*>{} : found->second->members;
+    };
+    for (const auto& p : to.except_peers) {
+        if (p->loop_.get() == &loop_) p->mark_ = mark;
+    }
+    for (const auto& name : to.except_rooms) {
+        for (auto* p : room_members(name)) p->mark_ = mark;
+    }
+    const auto choose = [&](peer& p) {
+        if (p.loop_.get() == &loop_ && std::exchange(p.mark_, mark) != mark) chosen.emplace_back(&p);
+    };
+    if (to.everyone) {
+        for (auto* p : peers_) choose(*p);
+    }
+    for (const auto& p : to.peers) choose(*p);
+    for (const auto& name : to.rooms) {
+        for (auto* p : room_members(name)) choose(*p);
+    }
+    return chosen;
+}
+
+// ----------------------------------------------------------------------------------------------------------------- hub
+
+ARKE_INLINE void hub::add_loop(loop& on) {
+    loops_.emplace_back(&on);
+    shards_.push_back(std::make_unique<shard>(*this, on));
+}
+
+ARKE_INLINE hub::admission hub::admit(peer& p) {
+    peer_ptr replaced;
+    {
+        const std::lock_guard lock{index_mutex_};
+        auto& holder = ids_[p.id()];
+        if (holder) {
+            if (settings().on_duplicate_id == duplicate_id::refuse) return admission::refused;
+            replaced = std::move(holder);
+        }
+        holder.reset(&p);
+    }
+    shard_of(p.on_loop()).add(p);
+    size_.fetch_add(1, std::memory_order_relaxed);
+    if (replaced) {
+        auto& its_loop = replaced->on_loop();
+        its_loop.dispatch([replaced] {
+            replaced->ended_by_ = static_cast<int>(errc::replaced);
+            replaced->close(close_code::policy_violation, "replaced by a newer connection with the same id");
+        });
+    }
+    return admission::taken;
+}
+
+ARKE_INLINE void hub::forget(peer& p) {
+    auto& home = shard_of(p.on_loop());
+    if (home.forget_later(p)) return;
+    home.remove(p);
+    size_.fetch_sub(1, std::memory_order_relaxed);
+    peer_ptr held;  // the index may hold the last reference but the caller's
+    const std::lock_guard lock{index_mutex_};
+    const auto found = ids_.find(p.id());
+    if (found != ids_.end() && found->second.get() == &p) {
+        held = std::move(found->second);
+        ids_.erase(found);
+    }
+}
+
+ARKE_INLINE void hub::clear() {
+    string_map<peer_ptr> dropped;
+    const std::lock_guard lock{index_mutex_};
+    dropped.swap(ids_);
+}
+
+ARKE_INLINE peer_ptr hub::find(std::string_view id) const {
+    const std::lock_guard lock{index_mutex_};
+    const auto found = ids_.find(id);
+    return found == ids_.end() ? nullptr : found->second;
+}
+
+ARKE_INLINE std::vector<peer_ptr> hub::peers() const {
+    std::vector<peer_ptr> all;
+    const std::lock_guard lock{index_mutex_};
+    all.reserve(ids_.size());
+    for (const auto& [id, p] : ids_) all.push_back(p);
+    return all;
+}
+
+ARKE_INLINE void hub::count_in(std::string_view name, const loop& on) {
+    auto found = room_loops_.find(name);
+    if (found == room_loops_.end()) found = room_loops_.try_emplace(std::string{name}).first;
+    const auto index = static_cast<std::uint32_t>(on.index());
+    for (auto& p : found->second) {
+        if (p.loop == index) {
+            ++p.count;
+            return;
+        }
+    }
+    found->second.push_back({index, 1});
+}
+
+ARKE_INLINE void hub::count_out(std::string_view name, const loop& on) {
+    const std::lock_guard lock{index_mutex_};
+    const auto found = room_loops_.find(name);
+    if (found == room_loops_.end()) return;
+    auto& presences = found->second;
+    for (auto it = presences.begin(); it != presences.end(); ++it) {
+        if (it->loop != on.index()) continue;
+        if (--it->count == 0) presences.erase(it);
+        break;
+    }
+    if (presences.empty()) room_loops_.erase(found);
+}
+
+ARKE_INLINE hub::joined hub::join(peer& p, std::string_view name) {
+    auto& on = p.on_loop();
+    const bool here = on.in_turn();
+    if (here) {
+        if (!p.is_open()) return joined::no_such_connection;
+        if (shard_of(on).is_joined(p, name)) return joined::yes;
+        if (p.rooms_.size() >= settings().max_rooms) return joined::too_many;
+    }
+    {
+        const std::lock_guard lock{index_mutex_};
+        if (const auto holder = ids_.find(name); holder != ids_.end() && holder->second.get() != &p) {
+            return joined::name_taken;
+        }
+        count_in(name, on);
+    }
+    auto& home = shard_of(on);
+    if (here) {
+        home.join(p, name);
+        return joined::yes;
+    }
+    const peer_ptr held{&p};
+    if (!on.post([&home, held, text = std::string{name}] { home.join(*held, text); })) {
+        count_out(name, on);
+        return joined::no_such_connection;
+    }
+    return joined::yes;
+}
+
+ARKE_INLINE bool hub::leave(peer& p, std::string_view name) {
+    auto& on = p.on_loop();
+    if (on.in_turn()) return shard_of(on).leave(p, name);
+    const peer_ptr held{&p};
+    return on.post([this, held, text = std::string{name}] {
+        if (shard_of(held->on_loop()).leave(*held, text)) held->left(text);
+    });
+}
+
+ARKE_INLINE std::vector<std::string> hub::rooms() const {
+    std::vector<std::string> all;
+    const std::lock_guard lock{index_mutex_};
+    all.reserve(room_loops_.size());
+    for (const auto& [name, presences] : room_loops_) all.push_back(name);
+    return all;
+}
+
+ARKE_INLINE std::vector<std::string> hub::members(std::string_view name) const {
+    std::vector<std::string> all;
+    for (const auto& s : shards_) {
+        auto some = s->members(name);
+        all.insert(all.end(), std::make_move_iterator(some.begin()), std::make_move_iterator(some.end()));
+    }
+    return all;
+}
+
+ARKE_INLINE void hub::check(const outgoing& out) const {
+    std::string why;
+    for (std::size_t i = 0; i != protocol_count(); ++i) {
+        if (out.measure(protocol_at(i), why)) return;
+    }
+    throw std::invalid_argument{why};
+}
+
+ARKE_INLINE recipients hub::resolve(const address& to, loop_set& loops) const {
+    recipients found;
+    found.everyone = to.everyone;
+    found.not_me = to.not_me;
+    const auto add_loop = [&loops](std::uint32_t index) {
+        if (std::find(loops.begin(), loops.end(), index) == loops.end()) loops.push_back(index);
+    };
+    const std::lock_guard lock{index_mutex_};
+    for (const auto& n : to.to) {
+        if (n.is != name::kind::room) {
+            if (const auto holder = ids_.find(n.text); holder != ids_.end()) {
+                add_loop(static_cast<std::uint32_t>(holder->second->on_loop().index()));
+                found.peers.push_back(holder->second);
+                continue;
+            }
+            if (n.is == name::kind::id) continue;
+        }
+        if (const auto r = room_loops_.find(n.text); r != room_loops_.end()) {
+            for (const auto& p : r->second) add_loop(p.loop);
+            found.rooms.push_back(n.text);
+        }
+    }
+    for (const auto& n : to.except) {
+        if (n.is != name::kind::room) {
+            if (const auto holder = ids_.find(n.text); holder != ids_.end()) {
+                found.except_peers.push_back(holder->second);
+                continue;
+            }
+        }
+        if (n.is != name::kind::id) found.except_rooms.push_back(n.text);
+    }
+    if (to.everyone) {
+        for (std::uint32_t i = 0; i != shards_.size(); ++i) add_loop(i);
+    }
+    return found;
+}
+
+ARKE_INLINE void hub::deliver(const address& to, const outgoing& out) {
+    loop_set where;
+    const auto found = resolve(to, where);
+    message_ptr shared;
+    boost::intrusive_ptr<hub> held;
+    bool here = false;
+    for (const auto index : where) {
+        auto& on = *loops_[index];
+        if (on.in_turn()) {
+            here = true;
+            continue;
+        }
+        if (!shared) shared.reset(new message{out});
+        if (!held) held.reset(this);
+        on.post([held, found, shared, index] { held->shards_[index]->deliver(found, shared->view(), shared.get()); });
+    }
+    if (!here) return;
+    for (const auto index : where) {
+        if (loops_[index]->in_turn()) shards_[index]->deliver(found, out, shared.get());
+    }
+}
+
+ARKE_INLINE void hub::for_each(const address& to, std::function<void(peer&)> f) {
+    loop_set where;
+    const auto found = resolve(to, where);
+    const boost::intrusive_ptr<hub> held{this};
+    for (const auto index : where) {
+        loops_[index]->dispatch([held, found, f, index] {
+            for (const auto& p : held->shards_[index]->select(found)) f(*p);
+        });
+    }
+}
+
+}  // namespace arke::core

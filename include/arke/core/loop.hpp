@@ -1,0 +1,242 @@
+#pragma once
+
+#include <arke/base/compile.hpp>
+#include <arke/core/timing_wheel.hpp>
+#include <arke/core/transport.hpp>
+
+#include <boost/asio/any_io_executor.hpp>
+#include <boost/smart_ptr/intrusive_ptr.hpp>
+#include <boost/smart_ptr/intrusive_ref_counter.hpp>
+
+#include <atomic>
+#include <cstddef>
+#include <limits>
+#include <memory>
+#include <mutex>
+#include <utility>
+#include <vector>
+
+namespace arke::core {
+
+/// Something to do once, on a loop. Move-only.
+class task {
+public:
+    task() = default;
+
+    template <class F>
+        requires(!std::is_same_v<std::remove_cvref_t<F>, task>)
+    explicit task(F&& f) : body_{std::make_unique<holder<std::remove_cvref_t<F>>>(std::forward<F>(f))} {}
+
+    void operator()() { body_->run(); }
+
+private:
+    struct base {
+        virtual ~base() = default;
+        virtual void run() = 0;
+    };
+    template <class F>
+    struct holder final : base {
+        explicit holder(F f) : f_{std::move(f)} {}
+        void run() override { f_(); }
+        F f_;
+    };
+    std::unique_ptr<base> body_;
+};
+
+/// The frames of one turn, one after another, for all peers of a loop. What many peers are told stands here once.
+class turn_buffer {
+public:
+    explicit turn_buffer(std::size_t capacity)
+        : data_{std::make_unique_for_overwrite<char[]>(capacity)}, capacity_{capacity} {}
+
+    std::size_t size() const noexcept { return size_; }
+    std::size_t capacity() const noexcept { return capacity_; }
+    std::size_t room() const noexcept { return capacity_ - size_; }
+    char* at(std::size_t offset) noexcept { return data_.get() + offset; }
+
+    /// Room for `size` more bytes, which the caller has checked is there.
+    char* append(std::size_t size) noexcept { return data_.get() + std::exchange(size_, size_ + size); }
+
+    /// What stands before this is told to several peers: take_back() does not pass it.
+    void pin() noexcept { pinned_ = size_; }
+
+    /// The bytes from `begin` to the end are sent and were of one peer's alone.
+    void take_back(std::size_t begin) noexcept {
+        if (begin >= pinned_) size_ = begin;
+    }
+
+    void clear() noexcept { size_ = pinned_ = 0; }
+
+private:
+    std::unique_ptr<char[]> data_;
+    std::size_t capacity_;
+    std::size_t size_ = 0;
+    std::size_t pinned_ = 0;
+};
+
+/// One event loop as the core sees it: turns, a clock that stands still within a turn, deadlines, and an inbox.
+///
+/// Everything that happens to the connections of a loop happens in a turn, and a loop has one turn at a time, whatever number
+/// of threads run its io_context. A turn begins with what other threads have posted, and ends by calling the handlers of
+/// what was closed, sending what was gathered, and only then freeing what nobody holds any more.
+///
+/// Threads: post() and is_current() any; the rest in a turn. The object outlives its io_context when handles refer to it;
+/// post() then answers false.
+class loop : public boost::intrusive_ref_counter<loop, boost::thread_safe_counter> {
+public:
+    loop(std::size_t index, std::size_t write_buffer_size, millis now)
+        : index_{index}, buffer_{write_buffer_size}, wheel_{now}, now_{now} {}
+    loop(const loop&) = delete;
+    loop& operator=(const loop&) = delete;
+    virtual ~loop() = default;
+
+    std::size_t index() const noexcept { return index_; }
+
+    /// Where a user's own work runs one at a time with the handlers of this loop's connections.
+    virtual boost::asio::any_io_executor get_executor() = 0;
+
+    /// Whether the caller is in a turn of this loop.
+    bool in_turn() const noexcept { return current_ == this; }
+
+    /// Has `work` done in a later turn; in order with what the same thread posted before. False: the loop has ended.
+    template <class F>
+    bool post(F&& work) {
+        return push(task{std::forward<F>(work)});
+    }
+
+    /// Does `work` now where the caller is on this loop (in a turn, or in something run by get_executor()), else posts it.
+    template <class F>
+    void dispatch(F&& work) {
+        if (in_turn()) {
+            work();
+        } else if (is_running_here()) {
+            const turn guard{*this};
+            work();
+        } else {
+            push(task{std::forward<F>(work)});
+        }
+    }
+
+    /// A turn, while it lives. One within another is no turn of its own.
+    class turn {
+    public:
+        explicit turn(loop& l) : loop_{l}, outer_{current_} {
+            if (outer_ == &loop_) return;
+            current_ = &loop_;
+            loop_.begin_turn();
+        }
+        ~turn() {
+            if (outer_ == &loop_) return;
+            loop_.end_turn();
+            current_ = outer_;
+        }
+        turn(const turn&) = delete;
+        turn& operator=(const turn&) = delete;
+
+    private:
+        loop& loop_;
+        loop* outer_;
+    };
+
+    /// The time at which this turn began.
+    millis now() const noexcept { return now_; }
+
+    timing_wheel& timers() noexcept { return wheel_; }
+    turn_buffer& buffer() noexcept { return buffer_; }
+
+    /// The user has something to send at the end of the turn.
+    void add_dirty(stream_user& user) { dirty_.push_back(&user); }
+
+    /// Sends everything that was gathered, and empties the turn buffer.
+    void flush_all();
+
+    /// The user's last handlers are to run before the turn ends.
+    void add_finished(stream_user_ptr user) { finished_.push_back(std::move(user)); }
+
+    /// Keeps something until the turn ends: it may be in use further up the stack.
+    void retire(stream_user_ptr user) { retired_.push_back(std::move(user)); }
+    void retire(std::shared_ptr<const void> thing) { retired_things_.push_back(std::move(thing)); }
+
+    /// Connections of this loop, those in their HTTP part included. Any thread.
+    std::size_t load() const noexcept { return load_.load(std::memory_order_relaxed); }
+    void add_load() noexcept { load_.fetch_add(1, std::memory_order_relaxed); }
+    void remove_load() noexcept { load_.fetch_sub(1, std::memory_order_relaxed); }
+
+    /// Has `then` done once this loop has no connections; at the end of that turn. In a turn.
+    void when_empty(task then) {
+        when_empty_ = std::move(then);
+        waits_for_empty_ = true;
+    }
+
+    /// No post is taken from now on, and what was posted is dropped. Any thread.
+    void end_posts() {
+        std::vector<task> dropped;
+        const std::lock_guard lock{inbox_mutex_};
+        ended_ = true;
+        dropped.swap(inbox_);
+    }
+
+protected:
+    /// Has a turn begin soon. Any thread; called with the inbox locked, so that it never comes after end_posts().
+    virtual void wake() = 0;
+
+    /// Whether the caller runs in something that get_executor() runs.
+    virtual bool is_running_here() const noexcept = 0;
+
+    virtual millis read_clock() const noexcept = 0;
+
+    /// Has advance_timers() called in a turn at that time. Replaces the time set before.
+    virtual void set_alarm(millis at) = 0;
+
+    void advance_timers() {
+        alarm_ = no_alarm;
+        wheel_.advance(now_, [this](timer_entry& entry) { static_cast<stream_user&>(entry).on_timer(now_); });
+    }
+
+private:
+    static constexpr millis no_alarm = std::numeric_limits<millis>::max();
+
+    bool push(task work) {
+        const std::lock_guard lock{inbox_mutex_};
+        if (ended_) return false;
+        inbox_.push_back(std::move(work));
+        has_posts_.store(true, std::memory_order_relaxed);
+        if (inbox_.size() == 1) wake();
+        return true;
+    }
+
+    void begin_turn();
+    void end_turn();
+
+    inline static thread_local loop* current_ = nullptr;
+
+    std::size_t index_;
+    turn_buffer buffer_;
+    timing_wheel wheel_;
+    millis now_;
+    millis alarm_ = no_alarm;
+
+    std::vector<stream_user*> dirty_;
+    std::vector<stream_user*> flushing_;
+    std::vector<stream_user_ptr> finished_;
+    std::vector<stream_user_ptr> retired_;
+    std::vector<std::shared_ptr<const void>> retired_things_;
+    std::atomic<std::size_t> load_{0};
+
+    task when_empty_;
+    bool waits_for_empty_ = false;
+
+    std::mutex inbox_mutex_;
+    std::vector<task> inbox_;
+    std::vector<task> running_;
+    std::atomic<bool> has_posts_{false};
+    bool ended_ = false;
+};
+
+using loop_ptr = boost::intrusive_ptr<loop>;
+
+}  // namespace arke::core
+
+#ifndef ARKE_SEPARATE_COMPILATION
+#include <arke/core/loop.ipp>
+#endif

@@ -1,0 +1,55 @@
+#pragma once
+
+#include <arke/core/loop.hpp>
+
+namespace arke::core {
+
+ARKE_INLINE void loop::begin_turn() {
+    now_ = read_clock();
+    // What was posted comes first: a thread that posts and then finds itself on this loop must not overtake itself.
+    if (!has_posts_.load(std::memory_order_relaxed)) return;
+    {
+        const std::lock_guard lock{inbox_mutex_};
+        running_.swap(inbox_);
+        has_posts_.store(false, std::memory_order_relaxed);
+    }
+    for (auto& work : running_) work();
+    running_.clear();
+}
+
+ARKE_INLINE void loop::end_turn() {
+    for (;;) {
+        if (!finished_.empty()) {
+            auto finished = std::exchange(finished_, {});
+            for (auto& user : finished) user->finish();
+        } else if (!dirty_.empty()) {
+            flush_all();
+        } else if (!retired_.empty() || !retired_things_.empty()) {
+            // Freeing a handler runs the destructors of what it captured, which may do anything a handler may.
+            const auto users = std::exchange(retired_, {});
+            const auto things = std::exchange(retired_things_, {});
+        } else {
+            break;
+        }
+    }
+    buffer_.clear();
+    if (waits_for_empty_ && load() == 0) {
+        waits_for_empty_ = false;
+        auto then = std::exchange(when_empty_, task{});
+        then();
+    }
+    if (const auto next = wheel_.next(); next && *next < alarm_) {
+        alarm_ = *next;
+        set_alarm(alarm_);
+    }
+}
+
+ARKE_INLINE void loop::flush_all() {
+    // A send that fails may end users, but runs no user code, so nothing is added to what is being walked.
+    flushing_.swap(dirty_);
+    for (auto* user : flushing_) user->flush_turn();
+    flushing_.clear();
+    buffer_.clear();
+}
+
+}  // namespace arke::core

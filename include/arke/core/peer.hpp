@@ -1,0 +1,196 @@
+#pragma once
+
+#include <arke/base/close_code.hpp>
+#include <arke/base/compile.hpp>
+#include <arke/base/config.hpp>
+#include <arke/core/loop.hpp>
+#include <arke/core/outbox.hpp>
+#include <arke/event/message.hpp>
+#include <arke/wire/frame.hpp>
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace arke::core {
+
+class peer;
+
+/// A room as one loop knows it: the members that live there.
+struct room {
+    std::string name;
+    std::vector<peer*> members;
+};
+
+/// One room that a peer is in, and its place among the members.
+struct membership {
+    room* in;
+    std::size_t place;
+};
+
+/// What the peers of one endpoint have in common.
+class peer_owner : public boost::intrusive_ref_counter<peer_owner, boost::thread_safe_counter> {
+public:
+    explicit peer_owner(config settings);
+    peer_owner(const peer_owner&) = delete;
+    peer_owner& operator=(const peer_owner&) = delete;
+    virtual ~peer_owner() = default;
+
+    const config& settings() const noexcept { return config_; }
+    millis ping_period() const noexcept { return ping_period_; }
+
+    /// Protocols are added before the first connection.
+    void add_protocol(std::unique_ptr<protocol> p) { protocols_.push_back(std::move(p)); }
+    const protocol& protocol_at(std::size_t index) const noexcept { return *protocols_[index]; }
+    std::size_t protocol_count() const noexcept { return protocols_.size(); }
+
+    /// Takes a peer out of everything, because it is over. On the peer's loop; once.
+    virtual void forget(peer& p) = 0;
+
+private:
+    config config_;
+    millis ping_period_;
+    std::vector<std::unique_ptr<protocol>> protocols_;
+};
+
+/// One WebSocket connection without the API around it: frames in, frames out, the closing handshake, the deadlines.
+///
+///     open ──close()──▶ closing ──close frame of the peer──▶ draining ──all sent, peer's end──▶ closed
+///       └──close frame of the peer, or a fault───────────────▶ draining
+///       └──the stream ends or breaks, or a deadline passes─────────────────────────────────────▶ closed
+///
+/// To the application the connection is over as soon as it leaves `open`: it is out of its rooms at once, and finish() runs
+/// once before the turn ends. What follows concerns only the two transports.
+///
+/// On its loop only, in a turn.
+class peer : public stream_user {
+public:
+    peer(peer_owner& owner, loop& on, std::string id, std::size_t protocol_index);
+    ~peer() override;
+
+    peer_owner& owner() const noexcept { return *owner_; }
+    loop& on_loop() const noexcept { return *loop_; }
+    const std::string& id() const noexcept { return id_; }
+    std::size_t protocol_index() const noexcept { return protocol_index_; }
+
+    bool is_open() const noexcept { return state_ == state::open; }
+
+    /// Takes over a transport whose handshake is done but for `greeting`, which is sent before all else. Sets the deadlines
+    /// and runs begin().
+    void open(transport& t, std::string_view greeting);
+
+    /// Sends one frame, in order with everything else; silently nothing when not open.
+    void send(wire::opcode code, std::string_view payload);
+
+    /// Sends what the peer's protocol makes of it. False, and a sentence, when the protocol cannot carry it.
+    bool send(const outgoing& out, std::string& why);
+
+    /// Keeps something as long as the peer.
+    void keep(std::shared_ptr<void> thing) { kept_ = std::move(thing); }
+
+    /// A part of the turn buffer that holds a frame for this peer and others.
+    void send_turn(std::size_t begin, std::size_t end);
+
+    /// A frame that is too large to be copied for each.
+    void send_shared(const shared_frame_ptr& frame);
+
+    /// Begins the closing handshake. What was sent before still goes out.
+    void close(close_code code, std::string_view reason);
+
+    /// Ends it at once; finish() reports `what`.
+    void abort(errc what);
+
+    /// Sends what was gathered for this peer in this turn.
+    void flush_turn() override;
+
+    /// Bytes that the kernel has not taken.
+    std::size_t buffered() const noexcept { return outbox_ ? outbox_->size() : 0; }
+
+    /// Somebody took it out of a room.
+    virtual void left(std::string_view room) = 0;
+
+    // stream_user
+    void on_bytes(std::span<char> bytes) override;
+    std::span<char> wanted() noexcept override { return reading() ? reader_.wanted() : std::span<char>{}; }
+    void on_filled(std::size_t count) override;
+    void on_writable() override;
+    void on_end(error_code why) override;
+    void on_timer(millis now) override;
+    void on_stop() override { close(close_code::going_away, "the server stops"); }
+
+protected:
+    /// The connection has begun: the application hears of it.
+    virtual void begin() = 0;
+
+    /// A whole message; text is UTF-8. May do anything, also close.
+    virtual void received(const message_view& message) = 0;
+    virtual void received_ping(std::string_view payload) = 0;
+    virtual void received_pong(std::string_view payload) = 0;
+
+    std::vector<std::string> joined_rooms() const;
+
+    int ended_by_ = 0;  // the errc that ended it, for finish() to report; no user code runs where it happens
+    close_code close_code_{close_code::abnormal};
+    std::string close_text_;
+    std::vector<std::string> left_rooms_;  // what it was in when it ended
+
+private:
+    friend class hub;
+    friend class shard;
+    friend class wire::frame_reader;
+
+    enum class state : std::uint8_t { idle, open, closing, draining, closed };
+
+    // The sink of the frame reader.
+    bool on_message(bool is_text, std::string_view payload);
+    bool on_control(wire::opcode code, std::string_view payload);
+
+    bool reading() const noexcept { return state_ == state::open || state_ == state::closing; }
+    char* reserve(std::size_t size);
+    void add_range(std::size_t begin, std::size_t end);
+    void add_to_outbox(std::string_view bytes);
+    bool outbox_has_room(std::size_t more);
+    void overflow();
+    void flush();
+    void mark_dirty();
+    void send_close(close_code code, std::string_view reason);
+    void leave_open(close_code code, std::string_view reason);
+    void drain();
+    void fail(const wire::frame_fault& fault);
+    void heard() noexcept;
+    void schedule();
+    void end();
+    const config& settings() const noexcept { return owner_->settings(); }
+
+    boost::intrusive_ptr<loop> loop_;
+    boost::intrusive_ptr<peer_owner> owner_;
+    transport* transport_ = nullptr;
+    wire::frame_reader reader_;
+    std::unique_ptr<outbox> outbox_;
+    std::uint32_t pending_begin_ = 0;  // its run of the turn buffer
+    std::uint32_t pending_end_ = 0;
+    std::uint32_t mark_ = 0;    // the delivery that has counted it already
+    std::uint32_t place_ = 0;   // in the shard's list
+    millis last_heard_ = 0;
+    millis last_progress_ = 0;  // of a lagging outbox; of a close: when it began
+    std::string id_;
+    std::vector<membership> rooms_;
+    std::shared_ptr<void> kept_;
+    state state_ = state::idle;
+    std::uint8_t protocol_index_;
+    bool lagging_ : 1 = false;   // the kernel is full: wait for on_writable()
+    bool dirty_ : 1 = false;     // on the loop's list
+    bool pinged_ : 1 = false;    // since last_heard_
+    bool pong_waits_ : 1 = false;
+    bool shut_ : 1 = false;
+};
+
+using peer_ptr = boost::intrusive_ptr<peer>;
+
+}  // namespace arke::core
+
+#ifndef ARKE_SEPARATE_COMPILATION
+#include <arke/core/peer.ipp>
+#endif

@@ -1,0 +1,405 @@
+#pragma once
+
+#include <arke/core/peer.hpp>
+
+#include <array>
+
+namespace arke::core {
+
+ARKE_INLINE peer_owner::peer_owner(config settings)
+    : config_{std::move(settings)}, ping_period_{effective_ping_period(config_).count()} {}
+
+ARKE_INLINE peer::peer(peer_owner& owner, loop& on, std::string id, std::size_t protocol_index)
+    : loop_{&on}, owner_{&owner}, id_{std::move(id)}, protocol_index_{static_cast<std::uint8_t>(protocol_index)} {}
+
+ARKE_INLINE peer::~peer() = default;
+
+ARKE_INLINE std::vector<std::string> peer::joined_rooms() const {
+    std::vector<std::string> names;
+    names.reserve(rooms_.size());
+    for (const auto& m : rooms_) names.push_back(m.in->name);
+    return names;
+}
+
+ARKE_INLINE void peer::open(transport& t, std::string_view greeting) {
+    transport_ = &t;
+    state_ = state::open;
+    last_heard_ = loop_->now();
+    schedule();
+    add_to_outbox(greeting);
+    mark_dirty();
+    begin();
+}
+
+// ------------------------------------------------------------------------------------------------------------ reading
+
+ARKE_INLINE void peer::heard() noexcept {
+    last_heard_ = loop_->now();
+    pinged_ = false;
+}
+
+ARKE_INLINE void peer::on_bytes(std::span<char> bytes) {
+    heard();
+    if (!reading()) return;
+    const auto& c = settings();
+    if (const auto fault = reader_.read(bytes, {c.max_message_size, c.max_fragments}, *this)) fail(*fault);
+    flush();
+}
+
+ARKE_INLINE void peer::on_filled(std::size_t count) {
+    heard();
+    if (!reading()) return;
+    const auto& c = settings();
+    if (const auto fault = reader_.filled(count, {c.max_message_size, c.max_fragments}, *this)) fail(*fault);
+    flush();
+}
+
+ARKE_INLINE bool peer::on_message(bool is_text, std::string_view payload) {
+    if (state_ == state::open) received({payload, is_text});
+    return reading();
+}
+
+ARKE_INLINE bool peer::on_control(wire::opcode code, std::string_view payload) {
+    switch (code) {
+        case wire::opcode::ping:
+            if (state_ != state::open) return reading();
+            // A peer that pings and does not read gets one pong for all its pings (RFC 6455 §5.5.3 allows it).
+            if (!pong_waits_) send(wire::opcode::pong, payload);
+            if (lagging_) pong_waits_ = true;
+            received_ping(payload);
+            return reading();
+        case wire::opcode::pong:
+            if (state_ == state::open) received_pong(payload);
+            return reading();
+        default: break;
+    }
+    wire::close_reason reason;
+    if (const auto fault = wire::parse_close(payload, reason)) {
+        fail(*fault);
+        return false;
+    }
+    if (state_ == state::open) {
+        send_close(reason.code, {});
+        leave_open(reason.code, reason.text);
+    }
+    drain();
+    return false;
+}
+
+ARKE_INLINE void peer::fail(const wire::frame_fault& fault) {
+    if (state_ == state::open) {
+        send_close(fault.code, fault.detail);
+        ended_by_ = static_cast<int>(fault.what);
+        leave_open(fault.code, fault.detail);
+    }
+    drain();
+}
+
+// ------------------------------------------------------------------------------------------------------------ writing
+
+ARKE_INLINE void peer::mark_dirty() {
+    if (dirty_) return;
+    dirty_ = true;
+    loop_->add_dirty(*this);
+}
+
+ARKE_INLINE void peer::add_range(std::size_t begin, std::size_t end) {
+    if (pending_end_ != pending_begin_) {
+        if (pending_end_ == begin) {
+            pending_end_ = static_cast<std::uint32_t>(end);
+            return;
+        }
+        // Frames of others stand between: the run so far becomes a piece of its own.
+        if (!outbox_) outbox_ = std::make_unique<outbox>();
+        outbox_->add_view({loop_->buffer().at(pending_begin_), pending_end_ - pending_begin_});
+    }
+    pending_begin_ = static_cast<std::uint32_t>(begin);
+    pending_end_ = static_cast<std::uint32_t>(end);
+    mark_dirty();
+}
+
+ARKE_INLINE bool peer::outbox_has_room(std::size_t more) {
+    const auto waiting = buffered();
+    if (waiting == 0 || waiting + more <= settings().max_outbox_bytes) return true;
+    overflow();
+    return false;
+}
+
+ARKE_INLINE void peer::overflow() {
+    if (state_ != state::open) return;
+    constexpr std::string_view reason = "too slow";
+    ended_by_ = static_cast<int>(errc::outbox_full);
+    send_close(close_code::try_again_later, reason);
+    leave_open(close_code::try_again_later, reason);
+    drain();
+}
+
+ARKE_INLINE void peer::add_to_outbox(std::string_view bytes) {
+    if (!outbox_) outbox_ = std::make_unique<outbox>();
+    outbox_->add_copy(bytes);
+}
+
+ARKE_INLINE char* peer::reserve(std::size_t size) {
+    auto& buffer = loop_->buffer();
+    if (buffer.room() < size) loop_->flush_all();
+    const auto begin = buffer.size();
+    char* const at = buffer.append(size);
+    add_range(begin, begin + size);
+    return at;
+}
+
+ARKE_INLINE bool peer::send(const outgoing& out, std::string& why) {
+    if (state_ != state::open) return true;
+    const auto& speaks = owner_->protocol_at(protocol_index_);
+    const auto form = out.measure(speaks, why);
+    if (!form) return false;
+    if (out.is_native) {
+        send(form->code, out.event.data);
+        return true;
+    }
+    const auto size = wire::frame_header_size(form->size) + form->size;
+    // What fits is written where it is sent from. Reserving may flush, and a flush may find that the peer lags.
+    if (!lagging_ && size <= loop_->buffer().capacity() / 2) {
+        if (loop_->buffer().room() < size) loop_->flush_all();
+        if (state_ != state::open) return true;
+        if (!lagging_) {
+            out.write(reserve(size), speaks, *form);
+            return true;
+        }
+    }
+    shared_frame_ptr frame{new shared_frame{size}};
+    out.write(frame->data(), speaks, *form);
+    send_shared(frame);
+    return true;
+}
+
+ARKE_INLINE void peer::send(wire::opcode code, std::string_view payload) {
+    if (state_ != state::open) return;
+    const auto header = wire::frame_header_size(payload.size());
+    const auto size = header + payload.size();
+    if (!lagging_ && size <= loop_->buffer().capacity() / 2) {
+        if (loop_->buffer().room() < size) loop_->flush_all();
+        if (state_ != state::open) return;
+    }
+    if (!lagging_ && size <= loop_->buffer().capacity() / 2) {
+        char* const at = wire::write_frame_header(reserve(size), code, payload.size());
+        if (!payload.empty()) std::memcpy(at, payload.data(), payload.size());
+        return;
+    }
+    if (lagging_ && !outbox_has_room(size)) return;
+    std::array<char, wire::max_frame_header> head{};
+    wire::write_frame_header(head.data(), code, payload.size());
+    if (lagging_) {
+        add_to_outbox({head.data(), header});
+        add_to_outbox(payload);
+        return;
+    }
+    // Large: the payload goes from where it stands to the kernel, and only what is not taken is copied.
+    if (!outbox_) outbox_ = std::make_unique<outbox>();
+    if (pending_end_ != pending_begin_) {
+        outbox_->add_view({loop_->buffer().at(pending_begin_), pending_end_ - pending_begin_});
+        pending_begin_ = pending_end_ = 0;
+    }
+    outbox_->add_view({head.data(), header});
+    outbox_->add_view(payload);
+    flush();
+    // The stream broke or nothing was left: nothing may refer to the caller's memory any longer.
+    if (outbox_) outbox_->own();
+}
+
+ARKE_INLINE void peer::send_turn(std::size_t begin, std::size_t end) {
+    if (state_ != state::open) return;
+    if (!lagging_) return add_range(begin, end);
+    if (outbox_has_room(end - begin)) add_to_outbox({loop_->buffer().at(begin), end - begin});
+}
+
+ARKE_INLINE void peer::send_shared(const shared_frame_ptr& frame) {
+    if (state_ != state::open) return;
+    if (lagging_ && !outbox_has_room(frame->view().size())) return;
+    if (!outbox_) outbox_ = std::make_unique<outbox>();
+    if (pending_end_ != pending_begin_) {
+        outbox_->add_view({loop_->buffer().at(pending_begin_), pending_end_ - pending_begin_});
+        pending_begin_ = pending_end_ = 0;
+    }
+    outbox_->add_shared(frame);
+    if (!lagging_) flush();
+}
+
+ARKE_INLINE void peer::flush_turn() {
+    dirty_ = false;
+    flush();
+}
+
+ARKE_INLINE void peer::flush() {
+    if (transport_ == nullptr || lagging_) return;
+    auto& buffer = loop_->buffer();
+    const std::size_t run = pending_end_ - pending_begin_;
+    const std::string_view pending{buffer.at(pending_begin_), run};
+
+    if (!outbox_ || outbox_->empty()) {
+        if (run == 0) {
+            if (state_ == state::draining) drain();
+            return;
+        }
+        const auto result = transport_->send({&pending, 1});
+        if (result.sent == run) {
+            if (pending_end_ == buffer.size()) buffer.take_back(pending_begin_);
+            pending_begin_ = pending_end_ = 0;
+            if (outbox_) outbox_.reset();
+            if (state_ == state::draining) drain();
+            return;
+        }
+        pending_begin_ = pending_end_ = 0;
+        if (result.error) return;  // on_end() follows
+        add_to_outbox(pending.substr(result.sent));
+    } else {
+        if (run != 0) outbox_->add_view(pending);
+        pending_begin_ = pending_end_ = 0;
+        for (;;) {
+            std::array<segment, 64> pieces{};
+            const auto count = outbox_->peek(pieces);
+            std::size_t total = 0;
+            for (std::size_t i = 0; i != count; ++i) total += pieces[i].size();
+            const auto result = transport_->send({pieces.data(), count});
+            outbox_->consume(result.sent);
+            if (result.error) {
+                outbox_.reset();
+                return;
+            }
+            if (result.sent < total) break;
+            if (outbox_->empty()) {
+                outbox_.reset();
+                pong_waits_ = false;
+                if (state_ == state::draining) drain();
+                return;
+            }
+        }
+        outbox_->own();
+    }
+    lagging_ = true;
+    // A peer that takes our last bytes drop by drop gets no longer for it than close_timeout.
+    if (state_ == state::open) last_progress_ = loop_->now();
+    schedule();
+}
+
+ARKE_INLINE void peer::on_writable() {
+    if (!lagging_) return;
+    lagging_ = false;
+    const auto before = buffered();
+    const auto progress = last_progress_;
+    flush();
+    if (lagging_ && state_ == state::open && buffered() == before) last_progress_ = progress;
+}
+
+// ------------------------------------------------------------------------------------------------------------ closing
+
+ARKE_INLINE void peer::send_close(close_code code, std::string_view reason) {
+    std::array<char, wire::max_control_payload> payload{};
+    std::size_t size = 0;
+    if (may_be_sent(code)) {
+        const auto value = static_cast<unsigned>(code);
+        payload[0] = static_cast<char>(value >> 8U);
+        payload[1] = static_cast<char>(value & 0xFFU);
+        size = 2 + std::min(reason.size(), payload.size() - 2);
+        // A reason is cut between code points.
+        while (size > 2 && size - 2 < reason.size() && (static_cast<unsigned char>(reason[size - 2]) & 0xC0U) == 0x80U) --size;
+        if (size > 2) std::memcpy(payload.data() + 2, reason.data(), size - 2);
+    }
+    const auto frame = 2 + size;
+    if (!lagging_ && loop_->buffer().room() < frame) loop_->flush_all();
+    if (lagging_) {
+        // The last frame passes the bound: it is 127 bytes at most, and there is one.
+        std::array<char, 2> head{};
+        wire::write_frame_header(head.data(), wire::opcode::close, size);
+        add_to_outbox({head.data(), head.size()});
+        add_to_outbox({payload.data(), size});
+        return;
+    }
+    char* const at = wire::write_frame_header(reserve(frame), wire::opcode::close, size);
+    if (size != 0) std::memcpy(at, payload.data(), size);
+}
+
+ARKE_INLINE void peer::leave_open(close_code code, std::string_view reason) {
+    if (state_ != state::open) return;
+    state_ = state::closing;
+    close_code_ = code;
+    close_text_.assign(reason);
+    last_progress_ = loop_->now();
+    owner_->forget(*this);
+    loop_->add_finished(peer_ptr{this});
+    if (transport_ != nullptr) schedule();
+}
+
+ARKE_INLINE void peer::close(close_code code, std::string_view reason) {
+    if (state_ != state::open) return;
+    send_close(code, reason);
+    leave_open(code, reason);
+}
+
+ARKE_INLINE void peer::drain() {
+    if (state_ == state::closed || transport_ == nullptr) return;
+    state_ = state::draining;
+    if (!is_scheduled()) schedule();
+    // The peer must see our close frame: closing with its data unread would reset the connection and lose it.
+    if (shut_ || lagging_ || pending_end_ != pending_begin_ || buffered() != 0) return;
+    shut_ = true;
+    transport_->shutdown();
+}
+
+ARKE_INLINE void peer::abort(errc what) {
+    if (state_ == state::closed) return;
+    if (state_ == state::open) {
+        ended_by_ = static_cast<int>(what);
+        leave_open(close_code::abnormal, make_error_code(what).message());
+    }
+    end();
+}
+
+ARKE_INLINE void peer::on_end(error_code why) {
+    // An end before the closing handshake is abnormal however politely TCP said it (RFC 6455 §7.1.5).
+    if (state_ == state::open) leave_open(close_code::abnormal, why ? why.message() : std::string{});
+    end();
+}
+
+ARKE_INLINE void peer::end() {
+    if (state_ == state::closed) return;
+    const bool reset = buffered() != 0;
+    state_ = state::closed;
+    cancel();
+    outbox_.reset();
+    pending_begin_ = pending_end_ = 0;
+    lagging_ = false;
+    if (auto* t = std::exchange(transport_, nullptr)) t->close(reset);
+}
+
+// ----------------------------------------------------------------------------------------------------------- deadlines
+
+ARKE_INLINE void peer::schedule() {
+    const auto& c = settings();
+    millis due = 0;
+    if (state_ == state::open) {
+        due = last_heard_ + (pinged_ ? c.pong_timeout.count() : owner_->ping_period());
+        if (lagging_) due = std::min<millis>(due, last_progress_ + c.write_timeout.count());
+    } else {
+        due = last_progress_ + c.close_timeout.count();
+    }
+    if (!is_scheduled() || due < this->due()) loop_->timers().schedule(*this, due);
+}
+
+ARKE_INLINE void peer::on_timer(millis now) {
+    const auto& c = settings();
+    if (state_ == state::open) {
+        const auto silence = now - last_heard_;
+        if (silence >= c.pong_timeout.count()) return abort(errc::pong_timeout);
+        if (lagging_ && now - last_progress_ >= c.write_timeout.count()) return abort(errc::write_timeout);
+        if (silence >= owner_->ping_period() && !pinged_) {
+            pinged_ = true;
+            if (!lagging_) send(wire::opcode::ping, {});
+        }
+    } else if (now - last_progress_ >= c.close_timeout.count()) {
+        return abort(errc::close_timeout);
+    }
+    if (transport_ != nullptr) schedule();
+}
+
+}  // namespace arke::core

@@ -1,0 +1,408 @@
+#pragma once
+
+#include <boost/smart_ptr/intrusive_ptr.hpp>
+#include <boost/smart_ptr/intrusive_ref_counter.hpp>
+#include <concepts>
+#include <cstddef>
+#include <functional>
+#include <optional>
+#include <stdexcept>
+#include <string>
+#include <string_view>
+#include <tuple>
+#include <type_traits>
+#include <utility>
+
+#include <arke/base/bytes.hpp>
+#include <arke/event/event_view.hpp>
+#include <arke/event/value.hpp>
+
+/// From any callable to an object with one virtual function, whose parameter types decide what is decoded.
+///
+/// Handlers are reference-counted, because one that is running may remove itself or its connection: whoever runs a handler
+/// holds a pointer to it meanwhile. The count is thread-safe, running is not: a handler of all connections runs on every
+/// loop at the same time, which is its author's business.
+///
+/// The connection is a template parameter `Base` inside and incomplete here: this layer stands below it, and its tests
+/// bring a stand-in.
+namespace arke {
+
+class connection;
+
+/// Takes the answer to an event that was asked. The data is a view that lives for the call.
+struct answer_sink {
+    virtual void answer(value_kind kind, std::string_view data) = 0;
+
+protected:
+    ~answer_sink() = default;
+};
+
+/// One event on its way into a handler.
+template <class Base>
+struct basic_event_call {
+    Base& self;
+    const event_view& event;
+    const decode_limits& limits;
+    answer_sink* sink = nullptr;  ///< Who asked; null for a plain event.
+    std::string& why;             ///< Set where run() returns false.
+};
+
+/// A handler of one event.
+template <class Base>
+class basic_event_handler : public boost::intrusive_ref_counter<basic_event_handler<Base>, boost::thread_safe_counter> {
+public:
+    virtual ~basic_event_handler() = default;
+
+    /// Runs the user's function. False: the data does not convert, `call.why` says how, and the function was not called.
+    /// Lets through what the function throws, and std::invalid_argument for an answer that cannot be sent.
+    virtual bool run(basic_event_call<Base>& call) = 0;
+
+    /// Whether the function returns a value.
+    virtual bool answers() const noexcept = 0;
+};
+
+/// A handler of something that is no event: messages, closes, errors, pings.
+template <class Base, class... Args>
+class basic_notify_handler
+    : public boost::intrusive_ref_counter<basic_notify_handler<Base, Args...>, boost::thread_safe_counter> {
+public:
+    virtual ~basic_notify_handler() = default;
+    virtual void run(Base& self, Args... args) = 0;
+};
+
+using event_call = basic_event_call<connection>;
+using event_handler = basic_event_handler<connection>;
+using event_handler_ptr = boost::intrusive_ptr<event_handler>;
+template <class... Args>
+using notify_handler = basic_notify_handler<connection, Args...>;
+template <class... Args>
+using notify_handler_ptr = boost::intrusive_ptr<notify_handler<Args...>>;
+
+namespace detail {
+
+// ---- what a callable takes and returns
+
+template <class F>
+struct signature_of;
+template <class R, bool N, class... A>
+struct signature_of<R (*)(A...) noexcept(N)> { using result = R; using parameters = std::tuple<A...>; };
+template <class C, class R, bool N, class... A>
+struct signature_of<R (C::*)(A...) noexcept(N)> { using result = R; using parameters = std::tuple<A...>; };
+template <class C, class R, bool N, class... A>
+struct signature_of<R (C::*)(A...) const noexcept(N)> { using result = R; using parameters = std::tuple<A...>; };
+template <class C, class R, bool N, class... A>
+struct signature_of<R (C::*)(A...) & noexcept(N)> { using result = R; using parameters = std::tuple<A...>; };
+template <class C, class R, bool N, class... A>
+struct signature_of<R (C::*)(A...) const & noexcept(N)> { using result = R; using parameters = std::tuple<A...>; };
+
+template <class F>
+struct call_operator {};
+template <class F>
+    requires std::is_pointer_v<F> && requires { typename signature_of<F>::result; }
+struct call_operator<F> : signature_of<F> {};
+template <class F>
+    requires std::is_class_v<F> && requires { typename signature_of<decltype(&F::operator())>::result; }
+struct call_operator<F> : signature_of<decltype(&F::operator())> {};
+
+/// One signature, so that its parameter can say what to decode.
+template <class F>
+concept plain_callable = requires { typename call_operator<F>::result; };
+
+template <class Base, class P>
+consteval bool is_peer() {
+    using type = std::remove_cvref_t<P>;
+    if constexpr (std::same_as<type, Base>) return true;
+    else if constexpr (std::is_class_v<type>) return std::is_base_of_v<Base, type>;
+    else return false;
+}
+
+template <class R>
+concept awaitable_result = requires(R& r) { r.await_ready(); } || requires(R& r) { r.operator co_await(); } ||
+                           requires(R& r) { operator co_await(r); };
+
+template <class R>
+constexpr void check_result() {
+    static_assert(!awaitable_result<R>,
+        "arke: this handler is a coroutine, and nobody would resume it: return void or a value, and start the coroutine with "
+        "co_spawn(c.get_executor(), ...).");
+    if constexpr (!std::is_void_v<R> && !awaitable_result<R>) check_sendable<std::remove_cvref_t<R>>();
+}
+
+/// An empty std::function or null pointer would throw once for each event; its registration is the better place.
+template <class F>
+void check_not_empty(const F& f) {
+    if constexpr (std::is_pointer_v<F> || (std::is_constructible_v<F, std::nullptr_t> && requires { f == nullptr; })) {
+        if (f == nullptr) throw std::invalid_argument("the handler is empty; give on() a function that can be called");
+    }
+}
+
+// ---- the value of one call
+
+/// A T read from an event. Stays where it is while the handler runs, and keeps the JSON that the T may view.
+template <class T, bool = read_shape<T> == shape::json>
+class incoming {
+public:
+    bool read(const event_view& event, const decode_limits& limits, std::string& why) {
+        return decode_value(event, limits, value_, why);
+    }
+    T& value() noexcept { return value_; }
+
+private:
+    T value_{};
+};
+
+template <class T>
+class incoming<T, true> {
+public:
+    bool read(const event_view& event, const decode_limits& limits, std::string& why) {
+        return read_json(event, limits, source_, value_, why);
+    }
+    T& value() noexcept { return *value_; }
+
+private:
+    nlohmann::json source_;
+    std::optional<T> value_;
+};
+
+/// Calls F with the connection where it takes one, and with the decoded value where there is one (Value is not void).
+template <class Base, class Connection, bool TakesPeer, class Value, class F>
+class value_handler final : public basic_event_handler<Base> {
+public:
+    template <class G>
+    explicit value_handler(G&& f) : f_(std::forward<G>(f)) {}
+
+    bool run(basic_event_call<Base>& call) override {
+        if constexpr (std::is_void_v<Value>) {
+            finish(call);
+        } else {
+            incoming<Value> in;
+            if (!in.read(call.event, call.limits, call.why)) return false;
+            finish(call, std::move(in.value()));
+        }
+        return true;
+    }
+
+    bool answers() const noexcept override { return emittable<result>; }
+
+private:
+    static auto probe() {
+        if constexpr (TakesPeer && std::is_void_v<Value>) return std::invoke_result<F&, Connection&>{};
+        else if constexpr (TakesPeer) return std::invoke_result<F&, Connection&, Value>{};
+        else if constexpr (std::is_void_v<Value>) return std::invoke_result<F&>{};
+        else return std::invoke_result<F&, Value>{};
+    }
+    using result = typename decltype(probe())::type;
+
+    template <class... V>
+    result invoke(basic_event_call<Base>& call, V&&... value) {
+        if constexpr (TakesPeer) return std::invoke(f_, static_cast<Connection&>(call.self), std::forward<V>(value)...);
+        else return std::invoke(f_, std::forward<V>(value)...);
+    }
+
+    template <class... V>
+    void finish(basic_event_call<Base>& call, V&&... value) {
+        if constexpr (!emittable<result>) {  // void; what else cannot be sent was refused by a static_assert
+            invoke(call, std::forward<V>(value)...);
+        } else if (call.sink == nullptr) {
+            static_cast<void>(invoke(call, std::forward<V>(value)...));
+        } else {
+            auto&& answer = invoke(call, std::forward<V>(value)...);
+            const encoded_value encoded = encode_value(std::as_const(answer));
+            call.sink->answer(encoded.kind(), encoded.data());
+        }
+    }
+
+    F f_;
+};
+
+/// A parameter that holds the decoded value, seen from the signature.
+template <class P>
+constexpr bool check_parameter() {
+    constexpr bool changes = std::is_lvalue_reference_v<P> && !std::is_const_v<std::remove_reference_t<P>>;
+    static_assert(!changes, "arke: a handler's value is made for the call: take it by value or as const&, not as a non-const &.");
+    using value = std::remove_cvref_t<P>;
+    if constexpr (!changes) check_readable<value>();
+    return !changes && receivable<value>;
+}
+
+/// A parameter that is the connection.
+template <class Base, class Connection, class P>
+constexpr bool check_peer() {
+    constexpr bool reference = std::is_lvalue_reference_v<P>;
+    static_assert(reference, "arke: a connection is not copied: take it as arke::connection& (or keep c.handle()).");
+    constexpr bool ours = std::is_convertible_v<Connection&, P>;
+    static_assert(ours || !reference,
+        "arke: this server's connections are of another type than the handler's first parameter: take arke::connection&, or the "
+        "server's own connection type.");
+    return reference && ours;
+}
+
+template <class Base, class Connection, class F>
+boost::intrusive_ptr<basic_event_handler<Base>> make_basic_event_handler(F&& f) {
+    using callable = std::decay_t<F>;
+    using pointer = boost::intrusive_ptr<basic_event_handler<Base>>;
+    constexpr bool member = std::is_member_pointer_v<callable>;
+    static_assert(!member,
+        "arke: a pointer to a member function does not say whose: write [this](arke::connection& c, T value) { ... }.");
+    static_assert(member || plain_callable<callable>,
+        "arke: this handler is generic or overloaded, so its parameter does not say what to decode: write on<T>(\"event\", "
+        "handler), with on<void> for no value.");
+    if constexpr (plain_callable<callable>) {
+        using parameters = typename call_operator<callable>::parameters;
+        constexpr std::size_t count = std::tuple_size_v<parameters>;
+        check_result<typename call_operator<callable>::result>();
+        check_not_empty(f);
+        if constexpr (count == 0) {
+            return pointer(new value_handler<Base, Connection, false, void, callable>(std::forward<F>(f)));
+        } else {
+            using first = std::tuple_element_t<0, parameters>;
+            constexpr bool peer = is_peer<Base, first>();
+            static_assert(count <= (peer ? 2 : 1),
+                "arke: a handler takes an optional arke::connection& first and then at most one value: put several into a struct, "
+                "or take std::tuple or nlohmann::json.");
+            if constexpr (peer && count == 1) {
+                if constexpr (check_peer<Base, Connection, first>())
+                    return pointer(new value_handler<Base, Connection, true, void, callable>(std::forward<F>(f)));
+            } else if constexpr (peer && count == 2) {
+                using second = std::tuple_element_t<1, parameters>;
+                if constexpr (check_peer<Base, Connection, first>() && check_parameter<second>())
+                    return pointer(new value_handler<Base, Connection, true, std::remove_cvref_t<second>, callable>(
+                        std::forward<F>(f)));
+            } else if constexpr (count == 1) {
+                if constexpr (check_parameter<first>())
+                    return pointer(new value_handler<Base, Connection, false, std::remove_cvref_t<first>, callable>(
+                        std::forward<F>(f)));
+            }
+        }
+    }
+    return {};
+}
+
+template <class T, class Base, class Connection, class F>
+boost::intrusive_ptr<basic_event_handler<Base>> make_basic_event_handler_as(F&& f) {
+    using callable = std::decay_t<F>;
+    using value = std::remove_cvref_t<T>;
+    using pointer = boost::intrusive_ptr<basic_event_handler<Base>>;
+    check_not_empty<callable>(f);
+    if constexpr (std::is_void_v<value>) {
+        constexpr bool with = std::is_invocable_v<callable&, Connection&>;
+        constexpr bool fits = with || std::is_invocable_v<callable&>;
+        static_assert(fits, "arke: on<void> needs a handler that is called with nothing or with a connection&.");
+        if constexpr (fits) {
+            if constexpr (with) check_result<std::invoke_result_t<callable&, Connection&>>();
+            else check_result<std::invoke_result_t<callable&>>();
+            return pointer(new value_handler<Base, Connection, with, void, callable>(std::forward<F>(f)));
+        }
+    } else {
+        check_readable<value>();
+        constexpr bool with = std::is_invocable_v<callable&, Connection&, value>;
+        constexpr bool fits = with || std::is_invocable_v<callable&, value>;
+        static_assert(fits,
+            "arke: on<T> needs a handler that is called with a T, or with a connection& and a T; T by value or as const&.");
+        if constexpr (fits && receivable<value>) {
+            if constexpr (with) check_result<std::invoke_result_t<callable&, Connection&, value>>();
+            else check_result<std::invoke_result_t<callable&, value>>();
+            return pointer(new value_handler<Base, Connection, with, value, callable>(std::forward<F>(f)));
+        }
+    }
+    return {};
+}
+
+// ---- handlers of what is no event
+
+/// What a handler may take in place of a view, to keep it: neither converts implicitly.
+template <class T>
+struct kept { using type = T; };
+template <>
+struct kept<std::string_view> { using type = std::string; };
+template <>
+struct kept<bytes_view> { using type = bytes; };
+
+inline std::string keep(std::string_view value) { return std::string(value); }
+inline bytes keep(bytes_view value) { return bytes(value.begin(), value.end()); }
+template <class T>
+const T& keep(const T& value) { return value; }
+
+enum class notify_form { peer_and_views, views, peer_and_copies, copies, peer, nothing, none };
+
+template <class Connection, class F, class... Args>
+consteval notify_form find_notify_form() {
+    if constexpr (std::is_invocable_v<F&, Connection&, Args...>) return notify_form::peer_and_views;
+    else if constexpr (std::is_invocable_v<F&, Args...>) return notify_form::views;
+    else if constexpr (std::is_invocable_v<F&, Connection&, typename kept<Args>::type...>) return notify_form::peer_and_copies;
+    else if constexpr (std::is_invocable_v<F&, typename kept<Args>::type...>) return notify_form::copies;
+    else if constexpr (std::is_invocable_v<F&, Connection&>) return notify_form::peer;
+    else if constexpr (std::is_invocable_v<F&>) return notify_form::nothing;
+    else return notify_form::none;
+}
+
+template <notify_form Form, class Connection, class F, class... Args>
+decltype(auto) notify(F& f, Connection& c, Args&... args) {
+    if constexpr (Form == notify_form::peer_and_views) return std::invoke(f, c, static_cast<Args&&>(args)...);
+    else if constexpr (Form == notify_form::views) return std::invoke(f, static_cast<Args&&>(args)...);
+    else if constexpr (Form == notify_form::peer_and_copies) return std::invoke(f, c, keep(args)...);
+    else if constexpr (Form == notify_form::copies) return std::invoke(f, keep(args)...);
+    else if constexpr (Form == notify_form::peer) return std::invoke(f, c);
+    else return std::invoke(f);
+}
+
+template <class Base, class Connection, notify_form Form, class F, class... Args>
+class callable_notify_handler final : public basic_notify_handler<Base, Args...> {
+public:
+    template <class G>
+    explicit callable_notify_handler(G&& f) : f_(std::forward<G>(f)) {}
+
+    void run(Base& self, Args... args) override {
+        using result = decltype(notify<Form, Connection, F, Args...>(f_, static_cast<Connection&>(self), args...));
+        static_assert(!awaitable_result<result>,
+            "arke: this handler is a coroutine, and nobody would resume it: return void, and start the coroutine with "
+            "co_spawn(c.get_executor(), ...).");
+        static_cast<void>(notify<Form, Connection, F, Args...>(f_, static_cast<Connection&>(self), args...));
+    }
+
+private:
+    F f_;
+};
+
+template <class Base, class Connection, class... Args, class F>
+boost::intrusive_ptr<basic_notify_handler<Base, Args...>> make_basic_notify_handler(F&& f) {
+    using callable = std::decay_t<F>;
+    constexpr notify_form form = find_notify_form<Connection, callable, Args...>();
+    static_assert(form != notify_form::none,
+        "arke: this handler takes other parameters than this on_...() gives: all of what it gives or nothing, each with or "
+        "without a connection& first.");
+    check_not_empty<callable>(f);
+    if constexpr (form != notify_form::none)
+        return boost::intrusive_ptr<basic_notify_handler<Base, Args...>>(
+            new callable_notify_handler<Base, Connection, form, callable, Args...>(std::forward<F>(f)));
+    else
+        return {};
+}
+
+}  // namespace detail
+
+/// A handler of an event, from a function, lambda (also mutable or move-only), functor or std::function.
+///
+/// It takes an optional leading connection& (Connection or a base of it) and then nothing or one value, by value, const& or
+/// &&, whose type decides what is decoded; see decode_value(). Views are fine: the handler is done when it returns. What it
+/// returns goes to whoever asked. Throws std::invalid_argument for an empty std::function or a null pointer.
+template <class Connection, class F>
+event_handler_ptr make_event_handler(F&& f) {
+    return detail::make_basic_event_handler<connection, Connection>(std::forward<F>(f));
+}
+
+/// The same where T is given, so that the handler may be generic: called as f(connection&, T) if it can be, else as f(T).
+/// T = void: f(connection&), else f().
+template <class T, class Connection, class F>
+event_handler_ptr make_event_handler_as(F&& f) {
+    return detail::make_basic_event_handler_as<T, connection, Connection>(std::forward<F>(f));
+}
+
+/// A handler of something that is no event: called with the first of (connection&, Args...), (Args...), (connection&) and ()
+/// that it takes. Where an argument is a view, it may take std::string or bytes instead, to keep it.
+template <class Connection, class... Args, class F>
+notify_handler_ptr<Args...> make_notify_handler(F&& f) {
+    return detail::make_basic_notify_handler<connection, Connection, Args...>(std::forward<F>(f));
+}
+
+}  // namespace arke

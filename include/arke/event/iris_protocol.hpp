@@ -1,0 +1,40 @@
+#pragma once
+
+#include <arke/event/iris.hpp>
+#include <arke/event/protocol.hpp>
+
+#include <utility>
+
+namespace arke {
+
+/// The protocol of the pages of 2016: text frames with a prefix, everything else native. The grammar is in iris.hpp.
+class iris_protocol final : public protocol {
+public:
+    explicit iris_protocol(std::string prefix) : prefix_{std::move(prefix)} {}
+
+    std::string_view name() const noexcept override { return {}; }
+
+    void receive(protocol_user& user, const message_view& message) const override {
+        // A binary message is never an event: its data would not be known to be UTF-8.
+        if (!message.is_text) return user.on_native(message);
+        event_view event;
+        std::string why;
+        switch (event::parse_iris(message.data, prefix_, event, why)) {
+            case event::iris_parse::native: return user.on_native(message);
+            case event::iris_parse::event: return user.on_event(event, nullptr);
+            case event::iris_parse::malformed: return user.on_malformed(why);
+        }
+    }
+
+    std::optional<form> measure(const event_view& event, std::string& why) const override {
+        if (!event::iris_can_carry(event, why)) return std::nullopt;
+        return form{wire::opcode::text, event::iris_size(prefix_, event)};
+    }
+
+    void write(char* out, const event_view& event) const noexcept override { event::write_iris(out, prefix_, event); }
+
+private:
+    std::string prefix_;
+};
+
+}  // namespace arke

@@ -1,0 +1,268 @@
+#pragma once
+
+#include <arke/http/client_script.hpp>
+#include <arke/http/session.hpp>
+
+#include <boost/asio/buffer.hpp>
+#include <boost/beast/http/empty_body.hpp>
+#include <boost/beast/http/parser.hpp>
+
+#include <array>
+#include <ctime>
+#include <utility>
+#include <vector>
+
+namespace arke::http {
+
+namespace detail {
+
+/// The time as HTTP writes it (RFC 9110 §5.6.7).
+inline std::string http_date(std::time_t at) {
+    std::tm parts{};
+#ifdef _WIN32
+    gmtime_s(&parts, &at);
+#else
+    gmtime_r(&at, &parts);
+#endif
+    // Not strftime's names of days and months: those follow the locale.
+    constexpr std::string_view days = "SunMonTueWedThuFriSat";
+    constexpr std::string_view months = "JanFebMarAprMayJunJulAugSepOctNovDec";
+    std::array<char, 16> clock{};
+    std::strftime(clock.data(), clock.size(), "%H:%M:%S", &parts);
+    std::array<char, 8> year{};
+    std::strftime(year.data(), year.size(), "%Y", &parts);
+    std::string text{days.substr(static_cast<std::size_t>(parts.tm_wday) * 3, 3)};
+    text += parts.tm_mday < 10 ? ", 0" : ", ";
+    text += std::to_string(parts.tm_mday) + " ";
+    text += months.substr(static_cast<std::size_t>(parts.tm_mon) * 3, 3);
+    return text + " " + year.data() + " " + clock.data() + " GMT";
+}
+
+}  // namespace detail
+
+struct session::answer {
+    int status = 200;
+    std::vector<std::pair<std::string, std::string>> headers{};
+    std::string body{};
+    std::uint64_t content_length = 0;
+    bool says_close = false;  // its headers hold Connection already
+};
+
+ARKE_INLINE session::session(std::shared_ptr<site> of, core::loop& on, std::string address, std::uint16_t port)
+    : site_{std::move(of)},
+      loop_{&on},
+      address_{std::move(address)},
+      port_{port},
+      scanner_{{site_->listener.max_header_bytes, site_->listener.max_header_fields, site_->listener.max_header_bytes}} {
+    site_->connections.fetch_add(1, std::memory_order_relaxed);
+}
+
+ARKE_INLINE session::~session() {
+    if (!upgraded_) site_->connections.fetch_sub(1, std::memory_order_relaxed);
+}
+
+ARKE_INLINE void session::start(core::transport& t, bool full) {
+    transport_ = &t;
+    full_ = full;
+    set_deadline();
+}
+
+ARKE_INLINE void session::set_deadline() {
+    loop_->timers().schedule(*this, loop_->now() + site_->listener.handshake_timeout.count());
+}
+
+ARKE_INLINE void session::on_timer(core::millis) { end(false); }
+
+ARKE_INLINE void session::on_stop() { end(false); }
+
+ARKE_INLINE void session::on_end(error_code) { end(false); }
+
+ARKE_INLINE void session::end(bool reset) {
+    closing_ = true;
+    cancel();
+    if (auto* t = std::exchange(transport_, nullptr)) t->close(reset);
+}
+
+ARKE_INLINE void session::on_bytes(std::span<char> bytes) {
+    if (closing_) return;
+    in_.append(bytes.data(), bytes.size());
+    serve();
+}
+
+ARKE_INLINE void session::serve() {
+    while (!closing_ && transport_ != nullptr && out_.empty() && scanned_ != in_.size()) {
+        const auto seen = scanner_.feed(std::string_view{in_}.substr(scanned_));
+        scanned_ = in_.size();
+        if (seen == wire::header_scanner::result::more) return;
+        if (seen == wire::header_scanner::result::refused) return refuse(wire::refusal_of(scanner_.fault()));
+        const auto begin = scanner_.begin();
+        const auto end = scanner_.end();
+        const std::string block = in_.substr(begin, end - begin);
+        in_.erase(0, end);
+        scanned_ = 0;
+        scanner_.reset();
+        serve_request(block);
+    }
+}
+
+ARKE_INLINE void session::serve_request(std::string_view block) {
+    const auto& limits = site_->listener;
+    if (const auto refusal = wire::check_header_block(
+            block, {limits.max_header_bytes, limits.max_header_fields, limits.max_header_bytes})) {
+        return refuse(*refusal);
+    }
+    boost::beast::http::request_parser<boost::beast::http::empty_body> parser;
+    parser.header_limit(static_cast<std::uint32_t>(limits.max_header_bytes + 1));
+    error_code ec;
+    parser.put(boost::asio::buffer(block.data(), block.size()), ec);
+    // empty_body refuses a body as soon as its header announces one: that is known below, from the header.
+    if (ec && !parser.is_header_done()) return refuse(wire::refuse_http(400, "The request is not HTTP/1.1: " + ec.message() + "."));
+
+    const auto& head = parser.get();
+    std::vector<std::pair<std::string_view, std::string_view>> fields;
+    for (const auto& field : head) {
+        fields.emplace_back(std::string_view{field.name_string().data(), field.name_string().size()},
+                            std::string_view{field.value().data(), field.value().size()});
+    }
+    const std::string_view method{head.method_string().data(), head.method_string().size()};
+    const std::string_view target{head.target().data(), head.target().size()};
+    const request r{method, target, head.version(), fields, address_, port_};
+
+    if (full_ || site_->stopping.load(std::memory_order_relaxed)) {
+        return refuse(wire::refuse_http(503, "The server has all the connections that it takes. Try again in a moment.",
+                                        {{"Retry-After", "5"}}));
+    }
+    auto* const to = site_->endpoint_at(r.path());
+    if (to != nullptr) return upgrade(r, *to);
+
+    const auto length = r.header("Content-Length");
+    const bool has_body = r.has_header("Transfer-Encoding") || (!length.empty() && length != "0");
+    const bool is_head = method == "HEAD";
+    reply(find(r, is_head), head.keep_alive() && !has_body);
+}
+
+ARKE_INLINE session::answer session::find(const request& r, bool is_head) const {
+    const auto path = r.path();
+    const bool is_iris = path == "/iris-ws.js";
+    if (is_iris || path == "/arke.js") {
+        const auto tag = is_iris ? iris_ws_js_etag : arke_js_etag;
+        const auto script = is_iris ? iris_ws_js : arke_js;
+        if (r.method() != "GET" && !is_head) return {405, {{"Allow", "GET, HEAD"}}};
+        answer a{200,
+                 {{"Content-Type", "text/javascript; charset=utf-8"},
+                  {"ETag", std::string{tag}},
+                  {"Cache-Control", "no-cache"},
+                  {"X-Content-Type-Options", "nosniff"}}};
+        if (r.header("If-None-Match").find(tag) != std::string_view::npos) {
+            a.status = 304;
+            return a;
+        }
+        a.content_length = script.size();
+        if (!is_head) a.body.assign(script);
+        return a;
+    }
+    if (const auto* folder = site_->folder_at(r.target())) {
+        auto file = folder->get(r.method(), r.target(), r.header("If-None-Match"), r.header("If-Modified-Since"));
+        return {file.status, std::move(file.headers), std::move(file.body), file.content_length};
+    }
+    answer a{404, {{"Content-Type", "text/plain; charset=utf-8"}}, "There is nothing at this address.\n"};
+    a.content_length = a.body.size();
+    if (is_head) a.body.clear();
+    return a;
+}
+
+ARKE_INLINE void session::upgrade(const request& r, core::endpoint& to) {
+    const auto& settings = to.settings();
+    if (const auto refusal = wire::check_upgrade(r)) return refuse(*refusal);
+    try {
+        const bool welcome = settings.check_origin
+                                 ? settings.check_origin(r)
+                                 : wire::same_origin(r) || wire::origin_listed(r.header("Origin"), settings.origins);
+        if (!welcome) return refuse(wire::refuse_http(403, "Pages of this origin may not connect here."));
+
+        // Names of protocols first, then those that the application only wants to be agreed on.
+        std::vector<std::string_view> supported;
+        for (std::size_t i = 0; i != to.protocol_count(); ++i) {
+            if (!to.protocol_at(i).name().empty()) supported.push_back(to.protocol_at(i).name());
+        }
+        supported.insert(supported.end(), settings.subprotocols.begin(), settings.subprotocols.end());
+        const auto chosen = wire::choose_subprotocol(r.header_values("Sec-WebSocket-Protocol"), supported);
+        std::size_t protocol = 0;
+        for (std::size_t i = 0; chosen && i != to.protocol_count(); ++i) {
+            if (to.protocol_at(i).name() == *chosen) protocol = i;
+        }
+
+        std::string id = settings.id_generator ? settings.id_generator(r) : std::string{};
+        if (id.empty()) id = core::endpoint::random_id();
+        if (!wire::is_utf8(id)) throw std::runtime_error{"id_generator returned an id that is not UTF-8"};
+
+        std::string greeting = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: ";
+        greeting += wire::accept_key(r.header("Sec-WebSocket-Key"));
+        if (chosen) greeting += "\r\nSec-WebSocket-Protocol: " + *chosen;
+        for (const auto& [name, value] : settings.headers) greeting += "\r\n" + name + ": " + value;
+        greeting += "\r\n\r\n";
+
+        // The count stays with the socket: the peer gives it back when it is freed.
+        auto counted = std::shared_ptr<void>{nullptr, [s = site_](void*) { s->connections.fetch_sub(1, std::memory_order_relaxed); }};
+        upgraded_ = true;
+        const auto p = to.make(*loop_, std::move(id), protocol, r);
+        p->keep(std::move(counted));
+        if (to.admit(*p) == core::hub::admission::refused) {
+            return refuse(wire::refuse_http(409, "A connection with this id is there already."));
+        }
+        closing_ = true;
+        cancel();
+        auto& t = *std::exchange(transport_, nullptr);
+        const boost::intrusive_ptr<session> self{this};
+        std::string rest = std::move(in_);
+        t.set_user(p);
+        p->open(t, greeting);
+        // Frames that came with the request are handled after the accept.
+        if (!rest.empty()) p->on_bytes({rest.data(), rest.size()});
+    } catch (const std::exception& e) {
+        to.log(std::string{"a handshake failed: "} + e.what());
+        if (transport_ != nullptr) refuse(wire::refuse_http(500, "The server failed to accept the connection."));
+    }
+}
+
+ARKE_INLINE void session::refuse(const wire::http_refusal& refusal) {
+    answer a{refusal.status, refusal.headers, refusal.body};
+    a.content_length = a.body.size();
+    a.says_close = true;
+    reply(a, false);
+}
+
+ARKE_INLINE void session::reply(const answer& a, bool keep_alive) {
+    std::string text = "HTTP/1.1 " + std::to_string(a.status) + " ";
+    text += wire::reason_phrase(a.status);
+    text += "\r\nDate: " + detail::http_date(std::time(nullptr));
+    for (const auto& [name, value] : a.headers) text += "\r\n" + name + ": " + value;
+    if (a.status != 304) text += "\r\nContent-Length: " + std::to_string(a.content_length);
+    if (!keep_alive && !a.says_close) text += "\r\nConnection: close";
+    text += "\r\n\r\n";
+    text += a.body;
+    closing_ = !keep_alive;
+    set_deadline();
+    send(std::move(text));
+}
+
+ARKE_INLINE void session::send(std::string text) {
+    out_ += text;
+    const core::segment piece{out_};
+    const auto result = transport_->send({&piece, 1});
+    if (result.error) return;  // on_end() follows
+    out_.erase(0, result.sent);
+    if (!out_.empty()) return transport_->pause_reads(true);
+    if (closing_) transport_->shutdown();
+}
+
+ARKE_INLINE void session::on_writable() {
+    if (transport_ == nullptr || out_.empty()) return;
+    set_deadline();
+    send({});
+    if (!out_.empty() || transport_ == nullptr) return;
+    transport_->pause_reads(false);
+    serve();
+}
+
+}  // namespace arke::http

@@ -1,0 +1,41 @@
+#pragma once
+
+#include <arke/base/config.hpp>
+#include <arke/core/endpoint.hpp>
+#include <arke/http/file_folder.hpp>
+
+#include <atomic>
+#include <cstddef>
+#include <memory>
+#include <string_view>
+#include <vector>
+
+namespace arke::http {
+
+/// What a server answers with: its endpoints and its files. Filled before it serves, then read by all loops.
+struct site {
+    listener_config listener;
+    std::vector<core::endpoint_ptr> endpoints;
+    std::vector<std::unique_ptr<file_folder>> folders;
+    std::atomic<bool> stopping{false};
+    std::atomic<std::size_t> connections{0};  ///< Sockets, those in their HTTP part included.
+
+    /// The endpoint whose path this is, exactly; null when there is none.
+    core::endpoint* endpoint_at(std::string_view path) const noexcept {
+        for (const auto& e : endpoints) {
+            if (!e->settings().endpoint.empty() && e->settings().endpoint == path) return e.get();
+        }
+        return nullptr;
+    }
+
+    /// The folder with the longest prefix of this target; null when there is none.
+    const file_folder* folder_at(std::string_view target) const {
+        const file_folder* best = nullptr;
+        for (const auto& f : folders) {
+            if (f->matches(target) && (best == nullptr || f->prefix().size() > best->prefix().size())) best = f.get();
+        }
+        return best;
+    }
+};
+
+}  // namespace arke::http

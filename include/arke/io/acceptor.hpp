@@ -1,0 +1,61 @@
+#pragma once
+
+#include <arke/base/config.hpp>
+#include <arke/io/asio_loop.hpp>
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+
+namespace arke::io {
+
+/// Who connected, and by which socket: non-blocking, without Nagle's delay. Whoever gets it closes it.
+struct accepted {
+    native_socket socket;
+    std::string address;
+    std::uint16_t port;
+};
+
+void close_socket(native_socket socket) noexcept;
+
+/// One listening socket. Hands out what connects, on the executor of the loop it was made for.
+///
+/// When the process or the system is out of descriptors it pauses and tries again four times a second: an accept loop that
+/// just retries takes a core.
+class acceptor : public std::enable_shared_from_this<acceptor> {
+public:
+    using on_accept = std::function<void(accepted)>;
+    using on_trouble = std::function<void(const std::string& sentence)>;
+
+    /// Listens. Throws std::runtime_error with a sentence that says what to do: for an address that is none, a port in use, a
+    /// missing permission.
+    static std::shared_ptr<acceptor> listen(asio_loop& on, const std::string& address, std::uint16_t port,
+                                            const listener_config& settings, on_accept accept, on_trouble trouble);
+
+    std::uint16_t port() const noexcept { return port_; }
+
+    /// Accepts no more. On its loop, or while nothing runs the io_context.
+    void close();
+
+    acceptor(asio_loop& on, on_accept accept, on_trouble trouble);
+
+private:
+    void wait();
+    void pause(const error_code& why);
+    void accept_all();
+
+    asio_loop_ptr loop_;
+    std::optional<asio::ip::tcp::acceptor> acceptor_;
+    std::optional<asio::steady_timer> pause_;
+    on_accept accept_;
+    on_trouble trouble_;
+    std::uint16_t port_ = 0;
+    std::int64_t last_trouble_ = -1;
+};
+
+}  // namespace arke::io
+
+#ifndef ARKE_SEPARATE_COMPILATION
+#include <arke/io/acceptor.ipp>
+#endif

@@ -1,0 +1,274 @@
+#pragma once
+
+#ifdef __linux__
+
+#include <arke/io/epoll_loop.hpp>
+
+#include <boost/system/system_error.hpp>
+
+#include <sys/socket.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <utility>
+
+namespace arke::io {
+
+/// One connected socket. Frees itself at the end of the turn in which it was closed: events of the same round may still
+/// point to it.
+class epoll_loop::socket final : public core::transport,
+                                 public boost::intrusive_ref_counter<socket, boost::thread_unsafe_counter> {
+public:
+    socket(epoll_loop& on, int fd, core::stream_user_ptr user) : loop_{on}, fd_{fd}, user_{std::move(user)} {}
+
+    void on_events(std::uint32_t events) {
+        if (fd_ < 0) return;
+        if ((events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR)) != 0) hung_up_ = true;
+        if ((events & EPOLLOUT) != 0 && std::exchange(wants_room_, false)) user_->on_writable();
+        if (fd_ >= 0 && (events & (EPOLLIN | EPOLLRDHUP | EPOLLHUP | EPOLLERR)) != 0) read();
+    }
+
+    /// One read. What it did not take stays on the list of the ready.
+    void read() {
+        if (fd_ < 0) return;
+        if (paused_) {
+            missed_ = true;
+            return;
+        }
+        const auto own = user_->wanted();
+        const std::size_t capacity = own.size() + loop_.buffer_size_;
+        ssize_t count = 0;
+        do {
+            if (own.empty()) {
+                count = ::recv(fd_, loop_.buffer_.get(), loop_.buffer_size_, 0);
+            } else {
+                const std::array<iovec, 2> parts{iovec{own.data(), own.size()}, iovec{loop_.buffer_.get(), loop_.buffer_size_}};
+                count = ::readv(fd_, parts.data(), 2);
+            }
+        } while (count < 0 && errno == EINTR);
+
+        if (count <= 0) {
+            if (count < 0 && (errno == EAGAIN || errno == EWOULDBLOCK)) return;
+            const error_code why = count == 0 ? error_code{} : error_code{errno, boost::system::system_category()};
+            user_->on_end(why);
+            return;
+        }
+        auto taken = static_cast<std::size_t>(count);
+        // A read that did not fill the buffer has drained the socket, except of the end that the edge announced.
+        const bool more = taken == capacity || hung_up_;
+        if (!own.empty()) {
+            const auto filled = std::min(taken, own.size());
+            user_->on_filled(filled);
+            taken -= filled;
+        }
+        if (taken != 0 && fd_ >= 0) user_->on_bytes({loop_.buffer_.get(), taken});
+        if (more && fd_ >= 0) loop_.add_ready(*this);
+    }
+
+    core::send_result send(std::span<const core::segment> pieces) override {
+        if (fd_ < 0) return {0, error_code{EBADF, boost::system::system_category()}};
+        std::array<iovec, 64> parts;
+        const std::size_t count = std::min(pieces.size(), parts.size());
+        std::size_t total = 0;
+        for (std::size_t i = 0; i != count; ++i) {
+            parts[i] = {const_cast<char*>(pieces[i].data()), pieces[i].size()};
+            total += pieces[i].size();
+        }
+        ssize_t sent = 0;
+        do {
+            if (count == 1) {
+                sent = ::send(fd_, parts[0].iov_base, parts[0].iov_len, MSG_NOSIGNAL);
+            } else {
+                msghdr message{};
+                message.msg_iov = parts.data();
+                message.msg_iovlen = count;
+                sent = ::sendmsg(fd_, &message, MSG_NOSIGNAL);
+            }
+        } while (sent < 0 && errno == EINTR);
+        if (sent < 0) {
+            if (errno == EAGAIN || errno == EWOULDBLOCK || errno == ENOBUFS) {
+                wants_room_ = true;
+                return {};
+            }
+            // The next read tells why.
+            const error_code why{errno, boost::system::system_category()};
+            hung_up_ = true;
+            loop_.add_ready(*this);
+            return {0, why};
+        }
+        const auto done = static_cast<std::size_t>(sent);
+        if (done < total) wants_room_ = true;
+        return {done, {}};
+    }
+
+    void set_user(core::stream_user_ptr user) override {
+        loop_.retire(std::exchange(user_, std::move(user)));
+    }
+
+    void pause_reads(bool pause) override {
+        paused_ = pause;
+        // The edge that came meanwhile does not come again.
+        if (!pause && std::exchange(missed_, false)) loop_.add_ready(*this);
+    }
+
+    void shutdown() override {
+        if (fd_ >= 0) ::shutdown(fd_, SHUT_WR);
+    }
+
+    void close(bool reset) override {
+        if (fd_ < 0) return;
+        if (reset) {
+            const linger now{1, 0};
+            ::setsockopt(fd_, SOL_SOCKET, SO_LINGER, &now, sizeof now);
+        }
+        ::close(std::exchange(fd_, -1));
+        auto* const last = loop_.sockets_.back();
+        last->place_ = place_;
+        loop_.sockets_[place_] = last;
+        loop_.sockets_.pop_back();
+        loop_.remove_load();
+        if (in_ready_) {
+            // The list points to it: it is skipped there, and released.
+            intrusive_ptr_add_ref(this);
+        }
+        loop_.retire(std::exchange(user_, nullptr));
+        loop_.retire(std::shared_ptr<const void>{
+            std::make_shared<boost::intrusive_ptr<socket>>(boost::intrusive_ptr<socket>{this, false})});
+    }
+
+    bool in_ready_ = false;
+    std::size_t place_ = 0;
+
+    const core::stream_user_ptr& user() const noexcept { return user_; }
+
+    /// For shut_down(): no turn, no upcalls.
+    void drop() {
+        ::close(std::exchange(fd_, -1));
+        loop_.remove_load();
+        user_.reset();
+        intrusive_ptr_release(this);
+    }
+
+    bool is_open() const noexcept { return fd_ >= 0; }
+
+private:
+    epoll_loop& loop_;
+    int fd_;
+    bool wants_room_ = false;
+    bool hung_up_ = false;
+    bool paused_ = false;
+    bool missed_ = false;
+    core::stream_user_ptr user_;
+};
+
+ARKE_INLINE epoll_loop::epoll_loop(asio::io_context& context, std::size_t index, const listener_config& settings)
+    : asio_loop{context, index, settings},
+      buffer_{std::make_unique_for_overwrite<char[]>(settings.read_buffer_size)},
+      buffer_size_{settings.read_buffer_size} {
+    set_fd_ = ::epoll_create1(EPOLL_CLOEXEC);
+    if (set_fd_ < 0) {
+        throw boost::system::system_error{error_code{errno, boost::system::system_category()},
+                                          "arke: epoll_create1 failed; raise the limit on open files (ulimit -n)"};
+    }
+    set_.emplace(context, set_fd_);
+}
+
+ARKE_INLINE epoll_loop::~epoll_loop() { epoll_loop::shut_down(); }
+
+ARKE_INLINE std::vector<core::stream_user_ptr> epoll_loop::users() const {
+    std::vector<core::stream_user_ptr> all;
+    all.reserve(sockets_.size());
+    for (const auto* s : sockets_) all.push_back(s->user());
+    return all;
+}
+
+ARKE_INLINE void epoll_loop::shut_down() {
+    for (auto* s : std::exchange(ready_, {})) {
+        if (!s->is_open()) intrusive_ptr_release(s);
+    }
+    for (auto* s : std::exchange(sockets_, {})) s->drop();
+    set_.reset();
+    set_fd_ = -1;
+    asio_loop::shut_down();
+}
+
+ARKE_INLINE void epoll_loop::start() { watch(); }
+
+ARKE_INLINE core::transport* epoll_loop::attach(native_socket fd, core::stream_user_ptr user) {
+    auto made = std::make_unique<socket>(*this, fd, std::move(user));
+    epoll_event wanted{};
+    wanted.events = EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET;
+    wanted.data.ptr = made.get();
+    if (set_fd_ < 0 || ::epoll_ctl(set_fd_, EPOLL_CTL_ADD, fd, &wanted) != 0) {
+        ::close(fd);
+        return nullptr;
+    }
+    auto* const s = made.release();
+    intrusive_ptr_add_ref(s);
+    s->place_ = sockets_.size();
+    sockets_.push_back(s);
+    add_load();
+    return s;
+}
+
+ARKE_INLINE void epoll_loop::watch() {
+    set_->async_wait(asio::posix::stream_descriptor::wait_read,
+                     asio::bind_executor(strand(), [self = ref(this)](const error_code& ec) {
+                         if (!ec && self->set_) self->on_wake_up();
+                     }));
+}
+
+ARKE_INLINE void epoll_loop::run_again() {
+    if (std::exchange(run_posted_, true)) return;
+    asio::post(strand(), [self = ref(this)] {
+        self->run_posted_ = false;
+        if (!self->set_) return;
+        self->running_ = true;
+        for (int round = 0; round != rounds_per_wake_up && self->set_ && self->run_round() != 0; ++round) {}
+        self->running_ = false;
+        if (self->set_ && !self->ready_.empty()) self->run_again();
+    });
+}
+
+ARKE_INLINE void epoll_loop::on_wake_up() {
+    running_ = true;
+    for (int round = 0; round != rounds_per_wake_up && set_ && run_round() != 0; ++round) {}
+    running_ = false;
+    if (!set_) return;
+    if (!ready_.empty()) run_again();
+    watch();
+}
+
+ARKE_INLINE int epoll_loop::run_round() {
+    const turn guard{*this};
+    const int count = ::epoll_wait(set_fd_, events_.data(), events_per_round, 0);
+    int served = 0;
+    for (int i = 0; i < count; ++i) {
+        static_cast<socket*>(events_[static_cast<std::size_t>(i)].data.ptr)->on_events(events_[static_cast<std::size_t>(i)].events);
+        ++served;
+    }
+    // One read for each that had more than a buffer full: the others come first in the next round.
+    serving_.swap(ready_);
+    for (auto* s : serving_) {
+        s->in_ready_ = false;
+        if (s->is_open()) {
+            s->read();
+        } else {
+            intrusive_ptr_release(s);
+        }
+        ++served;
+    }
+    serving_.clear();
+    return served;
+}
+
+ARKE_INLINE void epoll_loop::add_ready(socket& s) {
+    if (std::exchange(s.in_ready_, true)) return;
+    ready_.push_back(&s);
+    if (!running_) run_again();
+}
+
+}  // namespace arke::io
+
+#endif

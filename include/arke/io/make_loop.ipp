@@ -1,0 +1,20 @@
+#pragma once
+
+#include <arke/io/asio_loop.hpp>
+#include <arke/io/epoll_loop.hpp>
+#include <arke/io/portable_loop.hpp>
+
+namespace arke::io {
+
+ARKE_INLINE asio_loop_ptr make_loop(asio::io_context& context, std::size_t index, const listener_config& settings) {
+#ifdef __linux__
+    if (settings.loop != loop_kind::portable) {
+        asio_loop_ptr made{new epoll_loop{context, index, settings}};
+        static_cast<epoll_loop&>(*made).start();
+        return made;
+    }
+#endif
+    return asio_loop_ptr{new portable_loop{context, index, settings}};
+}
+
+}  // namespace arke::io

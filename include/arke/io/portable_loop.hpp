@@ -1,0 +1,35 @@
+#pragma once
+
+#include <arke/io/asio_loop.hpp>
+
+#include <memory>
+#include <vector>
+
+namespace arke::io {
+
+/// The loop for every system that Asio knows: async_wait for each socket, then reads that do not wait.
+///
+/// Not async_read_some into the shared buffer: a read that succeeds at once completes by a post, and by then another socket
+/// may have overwritten it.
+class portable_loop final : public asio_loop {
+public:
+    portable_loop(asio::io_context& context, std::size_t index, const listener_config& settings);
+    ~portable_loop() override;
+
+    core::transport* attach(native_socket socket, core::stream_user_ptr user) override;
+    std::vector<core::stream_user_ptr> users() const override;
+    void shut_down() override;
+
+private:
+    class socket;
+
+    std::unique_ptr<char[]> buffer_;
+    std::size_t buffer_size_;
+    std::vector<socket*> sockets_;
+};
+
+}  // namespace arke::io
+
+#ifndef ARKE_SEPARATE_COMPILATION
+#include <arke/io/portable_loop.ipp>
+#endif

@@ -1,0 +1,178 @@
+#pragma once
+
+#include <arke/io/portable_loop.hpp>
+
+#include <boost/container/small_vector.hpp>
+
+#include <boost/asio/buffer.hpp>
+#include <boost/asio/error.hpp>
+#include <boost/asio/generic/stream_protocol.hpp>
+
+#include <array>
+#include <utility>
+
+namespace arke::io {
+
+/// One connected socket. Waits under way hold a reference to it.
+class portable_loop::socket final : public core::transport,
+                                    public boost::intrusive_ref_counter<socket, boost::thread_safe_counter> {
+public:
+    using stream = asio::generic::stream_protocol::socket;
+
+    socket(portable_loop& on, stream s, core::stream_user_ptr user)
+        : loop_{&on}, stream_{std::move(s)}, user_{std::move(user)} {}
+
+    std::size_t place_ = 0;
+
+    void wait_to_read() {
+        if (reading_ || paused_ || ended_ || !user_) return;
+        reading_ = true;
+        stream_.async_wait(stream::wait_read, asio::bind_executor(loop_->strand(), [self = ref(this)](const error_code& ec) {
+                               self->reading_ = false;
+                               if (ec || !self->user_) return;
+                               const core::loop::turn guard{*self->loop_};
+                               self->read();
+                           }));
+    }
+
+    core::send_result send(std::span<const core::segment> pieces) override {
+        if (!user_) return {0, asio::error::bad_descriptor};
+        boost::container::small_vector<asio::const_buffer, 16> parts;
+        std::size_t total = 0;
+        for (const auto& piece : pieces) {
+            parts.emplace_back(piece.data(), piece.size());
+            total += piece.size();
+        }
+        error_code ec;
+        const auto sent = stream_.write_some(parts, ec);
+        if (ec == asio::error::would_block || ec == asio::error::try_again) ec = {};
+        if (ec) {
+            end_soon(ec);
+            return {0, ec};
+        }
+        if (sent < total) wait_to_write();
+        return {sent, {}};
+    }
+
+    void set_user(core::stream_user_ptr user) override { loop_->retire(std::exchange(user_, std::move(user))); }
+
+    void pause_reads(bool pause) override {
+        paused_ = pause;
+        wait_to_read();
+    }
+
+    void shutdown() override {
+        error_code ignored;
+        stream_.shutdown(stream::shutdown_send, ignored);
+    }
+
+    void close(bool reset) override {
+        if (!user_) return;
+        error_code ignored;
+        if (reset) stream_.set_option(asio::socket_base::linger{true, 0}, ignored);
+        stream_.close(ignored);
+        auto* const last = loop_->sockets_.back();
+        last->place_ = place_;
+        loop_->sockets_[place_] = last;
+        loop_->sockets_.pop_back();
+        loop_->remove_load();
+        loop_->retire(std::exchange(user_, nullptr));
+        loop_->retire(std::shared_ptr<const void>{
+            std::make_shared<boost::intrusive_ptr<socket>>(boost::intrusive_ptr<socket>{this, false})});
+    }
+
+    const core::stream_user_ptr& user() const noexcept { return user_; }
+
+    /// For shut_down(): no turn, no upcalls.
+    void drop() {
+        error_code ignored;
+        stream_.close(ignored);
+        loop_->remove_load();
+        user_.reset();
+        intrusive_ptr_release(this);
+    }
+
+private:
+    void read() {
+        const auto own = user_->wanted();
+        const std::array<asio::mutable_buffer, 2> parts{asio::buffer(own.data(), own.size()),
+                                                        asio::buffer(loop_->buffer_.get(), loop_->buffer_size_)};
+        error_code ec;
+        auto taken = own.empty() ? stream_.read_some(asio::buffer(parts[1]), ec) : stream_.read_some(parts, ec);
+        if (ec == asio::error::would_block || ec == asio::error::try_again) return wait_to_read();
+        if (ec) {
+            ended_ = true;
+            return user_->on_end(ec == asio::error::eof ? error_code{} : ec);
+        }
+        if (!own.empty()) {
+            const auto filled = std::min(taken, own.size());
+            user_->on_filled(filled);
+            taken -= filled;
+        }
+        if (taken != 0 && user_) user_->on_bytes({loop_->buffer_.get(), taken});
+        if (user_) wait_to_read();
+    }
+
+    void wait_to_write() {
+        if (std::exchange(writing_, true)) return;
+        stream_.async_wait(stream::wait_write, asio::bind_executor(loop_->strand(), [self = ref(this)](const error_code& ec) {
+                               self->writing_ = false;
+                               if (ec || !self->user_) return;
+                               const core::loop::turn guard{*self->loop_};
+                               self->user_->on_writable();
+                           }));
+    }
+
+    /// A send failed, within a call of the user: the end comes in a turn of its own.
+    void end_soon(error_code why) {
+        if (std::exchange(ended_, true)) return;
+        loop_->post([self = ref(this), why] {
+            if (self->user_) self->user_->on_end(why);
+        });
+    }
+
+    boost::intrusive_ptr<portable_loop> loop_;
+    stream stream_;
+    core::stream_user_ptr user_;
+    bool reading_ = false;
+    bool writing_ = false;
+    bool paused_ = false;
+    bool ended_ = false;
+};
+
+ARKE_INLINE portable_loop::portable_loop(asio::io_context& context, std::size_t index, const listener_config& settings)
+    : asio_loop{context, index, settings},
+      buffer_{std::make_unique_for_overwrite<char[]>(settings.read_buffer_size)},
+      buffer_size_{settings.read_buffer_size} {}
+
+ARKE_INLINE portable_loop::~portable_loop() = default;
+
+ARKE_INLINE std::vector<core::stream_user_ptr> portable_loop::users() const {
+    std::vector<core::stream_user_ptr> all;
+    all.reserve(sockets_.size());
+    for (const auto* s : sockets_) all.push_back(s->user());
+    return all;
+}
+
+ARKE_INLINE void portable_loop::shut_down() {
+    for (auto* s : std::exchange(sockets_, {})) s->drop();
+    asio_loop::shut_down();
+}
+
+ARKE_INLINE core::transport* portable_loop::attach(native_socket fd, core::stream_user_ptr user) {
+    asio::generic::stream_protocol::socket stream{context()};
+    // The protocol only serves for what Asio would open itself; this socket is open.
+    error_code ec;
+    stream.assign(asio::generic::stream_protocol{asio::ip::tcp::v4()}, fd, ec);
+    if (!ec) stream.non_blocking(true, ec);
+    if (ec) return nullptr;
+    auto* const s = new socket{*this, std::move(stream), std::move(user)};
+    intrusive_ptr_add_ref(s);
+    s->place_ = sockets_.size();
+    sockets_.push_back(s);
+    add_load();
+    s->wait_to_read();
+    return s;
+}
+
+}  // namespace arke::io

@@ -1,0 +1,301 @@
+#pragma once
+
+#include <arke/base/config.hpp>
+#include <arke/connection.hpp>
+
+#include <boost/asio/any_io_executor.hpp>
+
+#include <cstdint>
+#include <memory>
+#include <stdexcept>
+#include <string>
+#include <string_view>
+#include <type_traits>
+#include <utility>
+#include <vector>
+
+namespace boost::asio {
+class io_context;
+}
+
+namespace arke {
+
+namespace detail {
+class server_state;
+}
+
+/// One WebSocket endpoint: its handlers, its connections, its rooms.
+///
+/// A light handle: copies mean the same endpoint. Handlers that are added here serve every connection and cost a connection
+/// nothing; they run before the connection's own.
+///
+/// Threads: any. Handlers run on the loop of the connection that they are called for: with run(n), on several loops at once.
+template <class Session>
+class basic_endpoint {
+public:
+    using connection_type = basic_connection<Session>;
+
+    const config& settings() const noexcept { return state_->settings(); }
+
+    // --- handlers; see the functions of the same name of connection
+
+    /// Runs for each new connection, before anything of it is read.
+    template <class F>
+    handler_id on_connection(F&& f) {
+        return add(&core::handler_set::connection, std::forward<F>(f));
+    }
+    template <class F>
+    handler_id on(std::string_view event, F&& f) {
+        auto handler = make_event_handler<connection_type>(std::forward<F>(f));
+        return state_->change([&](core::handler_set& set) { return set.add_event(event, handler); });
+    }
+    template <class T, class F>
+    handler_id on(std::string_view event, F&& f) {
+        auto handler = make_event_handler_as<T, connection_type>(std::forward<F>(f));
+        return state_->change([&](core::handler_set& set) { return set.add_event(event, handler); });
+    }
+    template <class F>
+    handler_id on_any(F&& f) {
+        return add(&core::handler_set::any, std::forward<F>(f));
+    }
+    template <class F>
+    handler_id on_message(F&& f) {
+        return add(&core::handler_set::message, std::forward<F>(f));
+    }
+    template <class F>
+    handler_id on_disconnect(F&& f) {
+        return add(&core::handler_set::disconnect, std::forward<F>(f));
+    }
+    template <class F>
+    handler_id on_error(F&& f) {
+        return add(&core::handler_set::error, std::forward<F>(f));
+    }
+    template <class F>
+    handler_id on_leave(F&& f) {
+        return add(&core::handler_set::leave, std::forward<F>(f));
+    }
+    template <class F>
+    handler_id on_ping(F&& f) {
+        return add(&core::handler_set::ping, std::forward<F>(f));
+    }
+    template <class F>
+    handler_id on_pong(F&& f) {
+        return add(&core::handler_set::pong, std::forward<F>(f));
+    }
+
+    /// Removes a handler of the endpoint. A message that is being dispatched on another loop may still meet it.
+    bool off(handler_id handler) {
+        return state_->change([&](core::handler_set& set) {
+            const bool done = set.remove(handler, [](auto) {});
+            set.compact();
+            return done;
+        });
+    }
+    void off(std::string_view event) {
+        state_->change([&](core::handler_set& set) {
+            set.remove_event(event, [](auto) {});
+            set.compact();
+            return true;
+        });
+    }
+
+    // --- speaking
+
+    /// Names whom a message is for: ids, rooms, arke::all.
+    template <class... Names>
+    target to(Names&&... names) const {
+        static_assert((!std::is_same_v<std::remove_cvref_t<Names>, not_me_t> && ...),
+                      "arke: a server is no connection, so there is nobody to leave out: use arke::all, or c.to(arke::not_me).");
+        target made{*state_, nullptr};
+        made.aim(std::forward<Names>(names)...);
+        return made;
+    }
+
+    // --- connections and rooms, as they are at the moment of the call
+
+    /// The connection of this id; an empty handle when there is none.
+    connection_handle find(std::string_view id) const { return connection_handle{state_->find(id)}; }
+    bool is_connected(std::string_view id) const { return state_->find(id) != nullptr; }
+    std::size_t size() const noexcept { return state_->size(); }
+    std::vector<connection_handle> connections() const {
+        std::vector<connection_handle> handles;
+        for (auto& p : state_->peers()) handles.push_back(connection_handle{std::move(p)});
+        return handles;
+    }
+    std::vector<std::string> rooms() const { return state_->rooms(); }
+
+    /// The ids of a room's members.
+    std::vector<std::string> members(std::string_view room) const { return state_->members(room); }
+
+    /// False when there is no connection of this id.
+    bool disconnect(std::string_view id, close_code code = close_code::normal, std::string_view reason = {}) const {
+        const auto found = find(id);
+        found.disconnect(code, reason);
+        return found.is_connected() || !found.id().empty();
+    }
+    bool join(std::string_view id, std::string_view room) const { return find(id).join(room); }
+    bool leave(std::string_view id, std::string_view room) const { return find(id).leave(room); }
+
+    /// Events that nobody handled, since the start.
+    std::uint64_t unhandled_events() const noexcept { return state_->unhandled.load(std::memory_order_relaxed); }
+
+protected:
+    template <class S>
+    friend class basic_server;
+
+    explicit basic_endpoint(core::endpoint_ptr state) : state_{std::move(state)} {}
+
+    static core::endpoint_ptr make(config settings) {
+        return core::endpoint_ptr{new core::endpoint{std::move(settings), &connection_type::make}};
+    }
+
+    template <class... Args, class F>
+    handler_id add(core::handler_list<notify_handler<Args...>> core::handler_set::*list, F&& f) {
+        auto handler = make_notify_handler<connection_type, Args...>(std::forward<F>(f));
+        return state_->change([&](core::handler_set& set) {
+            const auto number = set.next_id();
+            (set.*list).add(number, handler);
+            return number;
+        });
+    }
+
+    core::endpoint_ptr state_;
+};
+
+/// A server: listening sockets, loops, endpoints, and the pages beside them.
+///
+///     arke::server server{{.endpoint = "/chat"}};
+///     server.on("hello", [](arke::connection& c, std::string name) { c.emit("hello", "hello " + name); });
+///     server.listen("0.0.0.0", 8080);
+///     server.run();
+///
+/// It is itself its first endpoint. It either owns its io_contexts, one for each thread of run(), or lives inside the
+/// caller's: then the caller runs that, with any number of threads, and destroys the server before it.
+///
+/// Threads: to(), find() and what else basic_endpoint has, stop() and port(): any. The rest before it serves: run(), or with
+/// the caller's io_context listen().
+///
+/// Destroying it is stop(), without waiting: a handler may do it. Where nothing runs its loops any more, all is cut at once.
+template <class Session>
+class basic_server : public basic_endpoint<Session> {
+public:
+    /// Throws std::invalid_argument for a config that cannot work.
+    explicit basic_server(config settings = {});
+    basic_server(boost::asio::io_context& context, config settings = {});
+
+    basic_server(basic_server&&) noexcept = default;
+    basic_server& operator=(basic_server&&) = delete;
+    ~basic_server();
+
+    /// Adds another endpoint on the same ports, with connections, handlers and rooms of its own. The listener group of its
+    /// config must be left alone: sockets belong to the server.
+    template <class Other = Session>
+    basic_endpoint<Other> endpoint(std::string path, config settings = {});
+
+    /// Serves the files of a folder below a prefix of the path. Endpoints and the client's scripts come first.
+    void files(std::string prefix, const std::string& folder);
+
+    /// Listens on an IP address; port 0 is any free one. May be called for several. Throws std::runtime_error with a sentence
+    /// that says what to do, std::invalid_argument for a port that is none.
+    void listen(const std::string& address, int port);
+
+    /// The port of the last listen(); 0 before.
+    std::uint16_t port() const noexcept;
+
+    /// Serves until stop(), with this many threads, each a loop of its own. SIGINT and SIGTERM do the same as stop(), unless
+    /// config.listener.stop_on_signals is off. Not for a server inside a caller's io_context, and only once.
+    void run(unsigned threads = 1);
+
+    /// Accepts no more, tells everybody goodbye (1001), waits for at most config.listener.stop_timeout, then cuts. Returns at
+    /// once; run() returns when it is done. From everywhere, as often as one likes.
+    void stop();
+
+    /// Of the first loop.
+    boost::asio::any_io_executor get_executor() const;
+
+private:
+    std::shared_ptr<detail::server_state> server_;
+};
+
+/// A server whose connections have no data of the user's attached.
+using server = basic_server<no_session>;
+
+namespace detail {
+
+// The server without its template, so that the sockets and Beast stay behind the line of separate compilation.
+std::shared_ptr<server_state> make_server(boost::asio::io_context* context, const core::endpoint_ptr& first);
+void add_endpoint(server_state& s, const core::endpoint_ptr& added);
+void add_files(server_state& s, std::string prefix, const std::string& folder);
+void listen(server_state& s, const std::string& address, int port);
+std::uint16_t port_of(const server_state& s) noexcept;
+void run(std::shared_ptr<server_state> s, unsigned threads);
+void stop(server_state& s);
+void abandon(std::shared_ptr<server_state> s) noexcept;
+boost::asio::any_io_executor executor_of(const server_state& s);
+
+}  // namespace detail
+
+template <class Session>
+basic_server<Session>::basic_server(config settings)
+    : basic_endpoint<Session>{basic_endpoint<Session>::make(std::move(settings))},
+      server_{detail::make_server(nullptr, this->state_)} {}
+
+template <class Session>
+basic_server<Session>::basic_server(boost::asio::io_context& context, config settings)
+    : basic_endpoint<Session>{basic_endpoint<Session>::make(std::move(settings))},
+      server_{detail::make_server(&context, this->state_)} {}
+
+template <class Session>
+basic_server<Session>::~basic_server() {
+    if (server_) detail::abandon(std::move(server_));
+}
+
+template <class Session>
+template <class Other>
+basic_endpoint<Other> basic_server<Session>::endpoint(std::string path, config settings) {
+    if (settings.listener != listener_config{}) {
+        throw std::invalid_argument{
+            "arke: endpoint(): the config changes the listener group, which belongs to the server; set it in the server's config"};
+    }
+    if (path.empty()) throw std::invalid_argument{"arke: endpoint(): the path is empty; write one that starts with '/'"};
+    settings.endpoint = std::move(path);
+    auto made = basic_endpoint<Other>::make(std::move(settings));
+    detail::add_endpoint(*server_, made);
+    return basic_endpoint<Other>{std::move(made)};
+}
+
+template <class Session>
+void basic_server<Session>::files(std::string prefix, const std::string& folder) {
+    detail::add_files(*server_, std::move(prefix), folder);
+}
+
+template <class Session>
+void basic_server<Session>::listen(const std::string& address, int port) {
+    detail::listen(*server_, address, port);
+}
+
+template <class Session>
+std::uint16_t basic_server<Session>::port() const noexcept {
+    return detail::port_of(*server_);
+}
+
+template <class Session>
+void basic_server<Session>::run(unsigned threads) {
+    detail::run(server_, threads);
+}
+
+template <class Session>
+void basic_server<Session>::stop() {
+    detail::stop(*server_);
+}
+
+template <class Session>
+boost::asio::any_io_executor basic_server<Session>::get_executor() const {
+    return detail::executor_of(*server_);
+}
+
+}  // namespace arke
+
+#ifndef ARKE_SEPARATE_COMPILATION
+#include <arke/server.ipp>
+#endif

@@ -1,0 +1,30 @@
+#pragma once
+
+/// The bodies of Arke's functions, for programs that define ARKE_SEPARATE_COMPILATION: included in exactly one file.
+
+#ifndef ARKE_SEPARATE_COMPILATION
+#error "arke/src.hpp belongs to separate compilation: define ARKE_SEPARATE_COMPILATION for all files of the program, or leave this file out."
+#endif
+
+#include <arke/arke.hpp>
+
+#include <arke/connection.ipp>
+#include <arke/core/endpoint.ipp>
+#include <arke/core/handlers.ipp>
+#include <arke/core/hub.ipp>
+#include <arke/core/loop.ipp>
+#include <arke/core/peer.ipp>
+#include <arke/event/event_view.ipp>
+#include <arke/event/iris.ipp>
+#include <arke/event/value.ipp>
+#include <arke/http/file_folder.ipp>
+#include <arke/http/session.ipp>
+#include <arke/io/acceptor.ipp>
+#include <arke/io/epoll_loop.ipp>
+#include <arke/io/make_loop.ipp>
+#include <arke/io/portable_loop.ipp>
+#include <arke/server.ipp>
+#include <arke/wire/frame.ipp>
+#include <arke/wire/handshake.ipp>
+#include <arke/wire/request.ipp>
+#include <arke/wire/sha1.ipp>

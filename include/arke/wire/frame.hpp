@@ -1,0 +1,328 @@
+#pragma once
+
+#include <arke/base/bytes.hpp>
+#include <arke/base/close_code.hpp>
+#include <arke/base/compile.hpp>
+#include <arke/base/error.hpp>
+#include <arke/wire/utf8.hpp>
+
+#include <algorithm>
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string_view>
+
+/// The frames of RFC 6455 §5.2, read and written in memory. No sockets and no clock.
+///
+///     frame   = flags length [ length16 | length64 ] [ mask ] payload
+///     flags   = FIN RSV1 RSV2 RSV3 opcode(4)
+///     length  = MASK length(7)            126: length16 follows, 127: length64 follows, the shortest form is a must
+///     mask    = 4 bytes                   from a client always, from a server never
+namespace arke::wire {
+
+enum class opcode : std::uint8_t {
+    continuation = 0,
+    text = 1,
+    binary = 2,
+    close = 8,
+    ping = 9,
+    pong = 10,
+};
+
+constexpr bool is_control(opcode code) noexcept { return static_cast<std::uint8_t>(code) >= 8; }
+
+/// The most that a control frame may carry (RFC 6455 §5.5).
+inline constexpr std::size_t max_control_payload = 125;
+
+/// The longest header: flags, length, eight bytes of length, mask.
+inline constexpr std::size_t max_frame_header = 14;
+
+/// Bytes of an unmasked header before this many bytes of payload.
+constexpr std::size_t frame_header_size(std::size_t payload) noexcept {
+    return payload < 126 ? 2 : payload <= 0xFFFF ? 4 : 10;
+}
+
+/// Writes an unmasked header of a final frame; returns where the payload starts.
+inline char* write_frame_header(char* out, opcode code, std::size_t payload) noexcept {
+    *out++ = static_cast<char>(0x80U | static_cast<unsigned>(code));
+    const auto put = [&out](std::size_t value, int bytes) {
+        for (int shift = (bytes - 1) * 8; shift >= 0; shift -= 8) {
+            *out++ = static_cast<char>((value >> shift) & 0xFFU);
+        }
+    };
+    if (payload < 126) {
+        *out++ = static_cast<char>(payload);
+    } else if (payload <= 0xFFFF) {
+        *out++ = 126;
+        put(payload, 2);
+    } else {
+        *out++ = 127;
+        put(payload, 8);
+    }
+    return out;
+}
+
+/// Applies a mask in place. `key` holds the mask's bytes in memory order, rotated so that its first byte meets data[0].
+inline void apply_mask(char* data, std::size_t size, std::uint32_t key) noexcept {
+    // Eight bytes at a time, which compilers vectorise; an unrolled loop over an array of the key is slower.
+    const std::uint64_t wide = (static_cast<std::uint64_t>(key) << 32U) | key;
+    std::size_t i = 0;
+    for (; i + 8 <= size; i += 8) {
+        std::uint64_t block = 0;
+        std::memcpy(&block, data + i, 8);
+        block ^= wide;
+        std::memcpy(data + i, &block, 8);
+    }
+    std::array<char, 8> tail{};
+    std::memcpy(tail.data(), &wide, 8);
+    for (std::size_t j = 0; i < size; ++i, ++j) {
+        data[i] = static_cast<char>(data[i] ^ tail[j]);
+    }
+}
+
+/// The mask as it continues after `consumed` bytes.
+inline std::uint32_t rotate_mask(std::uint32_t key, std::size_t consumed) noexcept {
+    std::array<char, 4> from{};
+    std::array<char, 4> to{};
+    std::memcpy(from.data(), &key, 4);
+    for (std::size_t i = 0; i < 4; ++i) to[i] = from[(i + consumed) % 4];
+    std::memcpy(&key, to.data(), 4);
+    return key;
+}
+
+/// Which end of the connection reads: a server wants masked frames, a client unmasked ones.
+enum class role : std::uint8_t { server, client };
+
+/// Why reading cannot go on: the code for the close frame, and what to report.
+struct frame_fault {
+    close_code code;
+    errc what;
+    std::string_view detail;
+};
+
+/// What a close frame said.
+struct close_reason {
+    close_code code = close_code::no_status;
+    std::string_view text{};
+};
+
+/// Reads the payload of a close frame (RFC 6455 §5.5.1, §7.4).
+inline std::optional<frame_fault> parse_close(std::string_view payload, close_reason& out) noexcept {
+    out = {};
+    if (payload.empty()) return std::nullopt;
+    if (payload.size() == 1) {
+        return frame_fault{close_code::protocol_error, errc::frame_violation, "a close frame of one byte"};
+    }
+    const auto high = static_cast<unsigned char>(payload[0]);
+    const auto low = static_cast<unsigned char>(payload[1]);
+    const auto code = static_cast<close_code>(high << 8U | low);
+    if (!may_be_sent(code)) {
+        return frame_fault{close_code::protocol_error, errc::frame_violation, "a close code that may not be sent"};
+    }
+    payload.remove_prefix(2);
+    if (!is_utf8(payload)) {
+        return frame_fault{close_code::invalid_payload, errc::frame_violation, "a close reason that is not UTF-8"};
+    }
+    out = {code, payload};
+    return std::nullopt;
+}
+
+struct frame_limits {
+    std::size_t max_message_size;
+    std::size_t max_fragments;
+};
+
+/// Turns a stream of bytes into messages and control frames.
+///
+/// Whole frames are unmasked where they stand and handed over without a copy. Only a frame that is cut, or a message in
+/// fragments, is gathered in memory of its own, and that is given back when the message is complete: an idle reader is
+/// 24 bytes.
+///
+/// A sink has
+///     bool on_message(bool is_text, std::string_view payload);
+///     bool on_control(opcode, std::string_view payload);
+/// and answers whether to go on. The payload is valid during the call. Text has been checked to be UTF-8, fragment by
+/// fragment as it comes, so that the first wrong byte ends the reading.
+class frame_reader {
+public:
+    explicit frame_reader(role r = role::server) noexcept : role_{r} {}
+
+    /// Reads all of `in`, whose bytes are changed. Returns the fault that ended it, if any; after a fault, or after the sink
+    /// said no, the reader must not be used again.
+    template <class Sink>
+    std::optional<frame_fault> read(std::span<char> in, const frame_limits& limits, Sink& sink);
+
+    /// Where the rest of a cut frame belongs. Filling (a part of) it and calling filled() spares a copy; ignoring it is
+    /// right as well.
+    std::span<char> wanted() noexcept;
+
+    /// `count` bytes of wanted() were written.
+    template <class Sink>
+    std::optional<frame_fault> filled(std::size_t count, const frame_limits& limits, Sink& sink);
+
+    /// Whether a message or a frame has begun and not ended.
+    bool in_message() const noexcept { return stashed_ != 0 || gathered_ != nullptr; }
+
+private:
+    struct header {
+        opcode code = opcode::continuation;
+        bool final = false;
+        std::uint64_t size = 0;
+        std::uint32_t mask = 0;
+    };
+
+    // A message that is not complete, and the frame of it (or the control frame within it) that is being read.
+    struct gathering {
+        std::unique_ptr<char[]> data;
+        std::size_t size = 0;
+        std::size_t capacity = 0;
+        std::size_t fragments = 0;
+        bool started = false;
+        bool is_text = false;
+        utf8_validator utf8;
+
+        bool in_frame = false;
+        header frame;
+        std::uint64_t left = 0;
+        std::uint8_t control_size = 0;
+        std::array<char, max_control_payload> control;
+    };
+
+    static frame_fault violation(std::string_view detail) noexcept {
+        return {close_code::protocol_error, errc::frame_violation, detail};
+    }
+    static frame_fault bad_text() noexcept {
+        return {close_code::invalid_payload, errc::frame_violation, "text that is not UTF-8"};
+    }
+
+    std::size_t header_size(unsigned char second) const noexcept {
+        const unsigned length = second & 0x7FU;
+        return 2U + (length == 126 ? 2U : length == 127 ? 8U : 0U) + ((second & 0x80U) != 0 ? 4U : 0U);
+    }
+
+    bool in_fragments() const noexcept { return gathered_ && gathered_->started; }
+
+    std::optional<frame_fault> parse_header(const char* at, const frame_limits& limits, header& out) const noexcept;
+    std::optional<frame_fault> begin(const header& h, const frame_limits& limits);
+    std::optional<frame_fault> took(std::size_t count);
+
+    template <class Sink>
+    std::optional<frame_fault> finish_frame(Sink& sink, bool& go_on);
+
+    std::unique_ptr<gathering> gathered_;
+    std::array<char, max_frame_header> stash_{};  // a header that is cut
+    std::uint8_t stashed_ = 0;
+    role role_;
+};
+
+template <class Sink>
+std::optional<frame_fault> frame_reader::read(std::span<char> in, const frame_limits& limits, Sink& sink) {
+    char* at = in.data();
+    char* const end = at + in.size();
+    bool go_on = true;
+
+    while (at != end) {
+        const auto available = static_cast<std::size_t>(end - at);
+
+        if (gathered_ && gathered_->in_frame) {
+            auto& g = *gathered_;
+            const auto count = static_cast<std::size_t>(std::min<std::uint64_t>(g.left, available));
+            char* const to = is_control(g.frame.code) ? g.control.data() + g.control_size : g.data.get() + g.size;
+            std::memcpy(to, at, count);
+            at += count;
+            if (auto fault = took(count)) return fault;
+            if (g.left == 0) {
+                if (auto fault = finish_frame(sink, go_on)) return fault;
+                if (!go_on) return std::nullopt;
+            }
+            continue;
+        }
+
+        header h;
+        if (stashed_ == 0 && available >= 2 && available >= header_size(static_cast<unsigned char>(at[1]))) {
+            if (auto fault = parse_header(at, limits, h)) return fault;
+            at += header_size(static_cast<unsigned char>(at[1]));
+        } else {
+            // The header is cut: two bytes tell its length, then the rest of it is waited for.
+            std::size_t need = stashed_ < 2 ? 2 : header_size(static_cast<unsigned char>(stash_[1]));
+            while (at != end && stashed_ < need) {
+                stash_[stashed_++] = *at++;
+                if (stashed_ == 2) need = header_size(static_cast<unsigned char>(stash_[1]));
+            }
+            if (stashed_ < need) return std::nullopt;
+            stashed_ = 0;
+            if (auto fault = parse_header(stash_.data(), limits, h)) return fault;
+        }
+
+        const auto rest = static_cast<std::size_t>(end - at);
+        const bool whole = h.size <= rest;
+        if (whole && (is_control(h.code) || (h.final && !in_fragments()))) {
+            const auto size = static_cast<std::size_t>(h.size);
+            if (role_ == role::server) apply_mask(at, size, h.mask);
+            const std::string_view payload{at, size};
+            at += size;
+            if (is_control(h.code)) {
+                go_on = sink.on_control(h.code, payload);
+            } else {
+                const bool is_text = h.code == opcode::text;
+                if (is_text && !is_utf8(payload)) return bad_text();
+                go_on = sink.on_message(is_text, payload);
+            }
+            if (!go_on) return std::nullopt;
+            continue;
+        }
+
+        if (auto fault = begin(h, limits)) return fault;
+        if (h.size == 0) {
+            if (auto fault = finish_frame(sink, go_on)) return fault;
+            if (!go_on) return std::nullopt;
+        }
+    }
+    return std::nullopt;
+}
+
+template <class Sink>
+std::optional<frame_fault> frame_reader::filled(std::size_t count, const frame_limits&, Sink& sink) {
+    if (count == 0) return std::nullopt;
+    if (auto fault = took(count)) return fault;
+    if (gathered_->left != 0) return std::nullopt;
+    bool go_on = true;
+    return finish_frame(sink, go_on);
+}
+
+inline std::span<char> frame_reader::wanted() noexcept {
+    if (!gathered_ || !gathered_->in_frame || is_control(gathered_->frame.code)) return {};
+    return {gathered_->data.get() + gathered_->size, static_cast<std::size_t>(gathered_->left)};
+}
+
+template <class Sink>
+std::optional<frame_fault> frame_reader::finish_frame(Sink& sink, bool& go_on) {
+    auto& g = *gathered_;
+    g.in_frame = false;
+    if (is_control(g.frame.code)) {
+        const auto code = g.frame.code;
+        if (g.started) {
+            go_on = sink.on_control(code, {g.control.data(), g.control_size});
+        } else {
+            const auto own = std::move(gathered_);
+            go_on = sink.on_control(code, {own->control.data(), own->control_size});
+        }
+        return std::nullopt;
+    }
+    if (!g.frame.final) return std::nullopt;
+    if (g.is_text && !g.utf8.complete()) return bad_text();
+    // The sink may read on from within (a handler that runs a nested loop must not find a half-consumed message).
+    const auto own = std::move(gathered_);
+    go_on = sink.on_message(own->is_text, {own->data.get(), own->size});
+    return std::nullopt;
+}
+
+}  // namespace arke::wire
+
+#ifndef ARKE_SEPARATE_COMPILATION
+#include <arke/wire/frame.ipp>
+#endif

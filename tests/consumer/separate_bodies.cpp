@@ -1,0 +1,1 @@
+#include <arke/src.hpp>

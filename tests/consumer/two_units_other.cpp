@@ -1,0 +1,3 @@
+#include <arke/arke.hpp>
+
+void use_arke_elsewhere() { arke::server server{{.endpoint = "/elsewhere"}}; }

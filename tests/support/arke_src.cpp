@@ -1,0 +1,2 @@
+// The one translation unit of the test programs that holds Arke's bodies.
+#include <arke/src.hpp>
