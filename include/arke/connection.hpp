@@ -70,7 +70,7 @@ public:
     /// Queued is not received: a peer that reads too slowly is closed at config::max_outbox_bytes. An empty room is no error.
     /// Throws std::invalid_argument for a name that no protocol of the endpoint can carry and for text that is not UTF-8; then
     /// nobody gets it.
-    template <emittable T>
+    template <class T>
     void emit(std::string_view event, const T& value) const {
         const auto encoded = encode_value(value);
         deliver(outgoing::of({event, encoded.kind(), encoded.data()}));
@@ -147,7 +147,7 @@ public:
 
     const std::string& id() const noexcept;
 
-    template <emittable T>
+    template <class T>
     void emit(std::string_view event, const T& value) const {
         const auto encoded = encode_value(value);
         deliver(outgoing::of({event, encoded.kind(), encoded.data()}));
@@ -277,7 +277,7 @@ public:
     ///
     /// The same types as a handler takes, and text of any kind. Throws std::invalid_argument for text that is not UTF-8 and for
     /// what the connection's protocol cannot carry (iris: an event name with a semicolon). After the disconnect: no effect.
-    template <emittable T>
+    template <class T>
     void emit(std::string_view event, const T& value) {
         const auto encoded = encode_value(value);
         deliver(outgoing::of({event, encoded.kind(), encoded.data()}));

@@ -2,7 +2,7 @@
 
 #include <arke/http/session.hpp>
 #include <arke/io/acceptor.hpp>
-#include <arke/io/asio_loop.hpp>
+#include <arke/io/make_loop.hpp>
 #include <arke/server.hpp>
 
 #include <boost/asio/executor_work_guard.hpp>

@@ -7,6 +7,12 @@
 /// <arke/src.hpp> in exactly one: the bodies, and with them Boost.Beast, are then compiled there only. The definition
 /// changes no layout, but all translation units of a program must agree on it.
 
+#include <boost/version.hpp>
+
+#if BOOST_VERSION < 108100
+#error "Arke needs Boost 1.81 or newer. On Debian 12 install libboost1.81-dev: the plain libboost-dev there is 1.74."
+#endif
+
 #ifdef ARKE_SEPARATE_COMPILATION
 #define ARKE_INLINE
 #else

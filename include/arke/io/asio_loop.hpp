@@ -94,11 +94,4 @@ private:
 
 using asio_loop_ptr = boost::intrusive_ptr<asio_loop>;
 
-/// The loop that the config asks for; where `automatic`, the fastest that this system has.
-asio_loop_ptr make_loop(asio::io_context& context, std::size_t index, const listener_config& settings);
-
 }  // namespace arke::io
-
-#ifndef ARKE_SEPARATE_COMPILATION
-#include <arke/io/make_loop.ipp>
-#endif

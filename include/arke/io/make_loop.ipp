@@ -1,8 +1,6 @@
 #pragma once
 
-#include <arke/io/asio_loop.hpp>
-#include <arke/io/epoll_loop.hpp>
-#include <arke/io/portable_loop.hpp>
+#include <arke/io/make_loop.hpp>
 
 namespace arke::io {
 

@@ -1,0 +1,1 @@
+export { Ws } from "./values.js";

@@ -1,0 +1,120 @@
+#pragma once
+
+/// What the socket tests say about the server's end: a server that runs in a thread of its own, and a record of what its
+/// handlers saw.
+
+#include <arke/arke.hpp>
+#include <chrono>
+#include <condition_variable>
+#include <cstddef>
+#include <exception>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <thread>
+#include <utility>
+#include <vector>
+
+#include "tests/support/client.hpp"
+
+namespace arke::test {
+
+/// Lines that handlers write, on whatever thread, and the test waits for. Catch2's macros are not for other threads.
+class journal {
+public:
+    void add(std::string line) {
+        const std::lock_guard lock{mutex_};
+        lines_.push_back(std::move(line));
+        changed_.notify_all();
+    }
+
+    /// The lines in one, a space between them, as soon as there are `count`; what there is when they do not come.
+    std::string wait(std::size_t count) {
+        std::unique_lock lock{mutex_};
+        changed_.wait_for(lock, patience, [&] { return lines_.size() >= count; });
+        std::string all;
+        for (const auto& line : lines_) all += (all.empty() ? "" : " ") + line;
+        return all;
+    }
+
+    std::size_t size() const {
+        const std::lock_guard lock{mutex_};
+        return lines_.size();
+    }
+
+    std::string text() { return wait(0); }
+
+private:
+    mutable std::mutex mutex_;
+    std::condition_variable changed_;
+    std::vector<std::string> lines_;
+};
+
+/// Waits until a condition that other threads bring about holds. For what no event tells of.
+template <class Condition>
+bool eventually(Condition&& holds) {
+    const auto end = std::chrono::steady_clock::now() + patience;
+    while (!holds()) {
+        if (std::chrono::steady_clock::now() > end) return false;
+        std::this_thread::sleep_for(std::chrono::milliseconds{1});
+    }
+    return true;
+}
+
+/// A config for a test: this loop, no signals, no word on std::clog.
+inline config quiet(loop_kind loop, config c = {}) {
+    c.listener.loop = loop;
+    c.listener.stop_on_signals = false;
+    if (!c.log) c.log = [](std::string_view) {};
+    return c;
+}
+
+/// A server on a free port of the loopback. Handlers are added to server(), then start() runs it until the test is over.
+template <class Session>
+class basic_running_server {
+public:
+    explicit basic_running_server(config c = {}) : server_{std::make_unique<basic_server<Session>>(std::move(c))} {}
+
+    ~basic_running_server() { stop(); }
+    basic_running_server(const basic_running_server&) = delete;
+    basic_running_server& operator=(const basic_running_server&) = delete;
+
+    basic_server<Session>& server() { return *server_; }
+    basic_server<Session>* operator->() { return server_.get(); }
+    std::unique_ptr<basic_server<Session>>& owner() { return server_; }
+
+    void start(unsigned threads = 1) {
+        server_->listen("127.0.0.1", 0);
+        port_ = server_->port();
+        thread_ = std::thread{[this, s = server_.get(), threads] {
+            try {
+                s->run(threads);
+            } catch (const std::exception& e) {
+                failure_ = e.what();
+            }
+        }};
+    }
+
+    std::uint16_t port() const { return port_; }
+
+    /// Waits for run() to return by itself; what it threw, or an empty text.
+    std::string wait() {
+        if (thread_.joinable()) thread_.join();
+        return failure_;
+    }
+
+    std::string stop() {
+        if (server_) server_->stop();
+        return wait();
+    }
+
+private:
+    std::unique_ptr<basic_server<Session>> server_;
+    std::thread thread_;
+    std::string failure_;
+    std::uint16_t port_ = 0;
+};
+
+using running_server = basic_running_server<no_session>;
+
+}  // namespace arke::test
