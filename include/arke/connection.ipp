@@ -20,6 +20,15 @@ inline outgoing native_bytes(const config& settings, bytes_view data) {
     return outgoing::native(true, view);
 }
 
+/// Refuses what a close frame cannot carry.
+inline void check_close(close_code code, std::string_view reason) {
+    if (!may_be_sent(code)) {
+        throw std::invalid_argument{"disconnect(): " + std::to_string(static_cast<unsigned>(code)) +
+                                    " may not be sent; use close_code::normal or a number from 3000 to 4999"};
+    }
+    if (!wire::is_utf8(reason)) throw std::invalid_argument{"disconnect(): the reason is not UTF-8"};
+}
+
 inline outgoing native_text(std::string_view text) {
     if (!wire::is_utf8(text)) {
         throw std::invalid_argument{"emit_message(text): the text is not UTF-8; pass arke::bytes for binary data"};
@@ -41,11 +50,12 @@ ARKE_INLINE void target::emit_message(std::string_view text) const { deliver(det
 ARKE_INLINE void target::emit_message(bytes_view data) const { deliver(detail::native_bytes(owner_->settings(), data)); }
 
 ARKE_INLINE void target::disconnect(close_code code, std::string_view reason) const {
+    detail::check_close(code, reason);  // here: on the loops an exception would meet nobody
     owner_->for_each(to_, [code, text = std::string{reason}](core::peer& p) { connection::of(p).disconnect(code, text); });
 }
 
 ARKE_INLINE void target::join(std::string_view room) const {
-    owner_->for_each(to_, [text = std::string{room}](core::peer& p) { connection::of(p).join(text); });
+    owner_->for_each(to_, [text = std::string{room}](core::peer& p) { connection::of(p).join(text); }, room);
 }
 
 ARKE_INLINE void target::leave(std::string_view room) const {
@@ -147,9 +157,9 @@ ARKE_INLINE void connection::ping(bytes_view payload) {
 ARKE_INLINE bool connection::join(std::string_view room) {
     const auto result = endpoint().join(*this, room);
     if (result == core::hub::joined::name_taken) {
-        raise({errc::name_taken, {}, detail::quoted(room), {}});
+        raise({errc::name_taken, {}, detail::printable(room), {}});
     } else if (result == core::hub::joined::too_many) {
-        raise({errc::too_many_rooms, {}, detail::quoted(room), {}});
+        raise({errc::too_many_rooms, {}, detail::printable(room), {}});
     }
     return result == core::hub::joined::yes;
 }
@@ -169,11 +179,7 @@ ARKE_INLINE bool connection::is_joined(std::string_view room) const {
 ARKE_INLINE std::vector<std::string> connection::rooms() const { return joined_rooms(); }
 
 ARKE_INLINE void connection::disconnect(close_code code, std::string_view reason) {
-    if (!may_be_sent(code)) {
-        throw std::invalid_argument{"disconnect(): " + std::to_string(static_cast<unsigned>(code)) +
-                                    " may not be sent; use close_code::normal or a number from 3000 to 4999"};
-    }
-    if (!wire::is_utf8(reason)) throw std::invalid_argument{"disconnect(): the reason is not UTF-8"};
+    detail::check_close(code, reason);
     auto& home = on_loop();
     if (home.in_turn()) return close(code, reason);
     home.dispatch([held = core::peer_ptr{this}, code, text = std::string{reason}] { held->close(code, text); });
@@ -183,11 +189,17 @@ ARKE_INLINE void connection::disconnect(close_code code, std::string_view reason
 
 template <class List, class... Args>
 void connection::run(List core::handler_set::*list, const Args&... args) {
-    (endpoint().handlers(on_loop()).*list).run([&](auto& h) { guard({}, [&] { h.run(*this, args...); }); });
+    // A handler that disconnects is the last to run, but for what belongs to the end itself.
+    constexpr bool to_the_end = std::is_same_v<List, decltype(core::handler_set::leave)> ||
+                                std::is_same_v<List, decltype(core::handler_set::disconnect)>;
+    const auto one = [&](auto& h) {
+        if (to_the_end || is_open()) guard({}, [&] { h.run(*this, args...); });
+    };
+    (endpoint().handlers(on_loop()).*list).run(one);
     if (!own_handlers_ || (own_handlers_.get()->*list).empty()) return;
     auto& own = *own_handlers_;
     ++own.running;
-    (own.*list).run([&](auto& h) { guard({}, [&] { h.run(*this, args...); }); });
+    (own.*list).run(one);
     --own.running;
     own.compact();
 }
@@ -208,6 +220,7 @@ ARKE_INLINE void connection::on_event(const event_view& event, answer_sink* aske
     event_call call{*this, event, limits, asked, why};
     bool heard = false;
     const auto one = [&](event_handler& h) {
+        if (!is_open()) return;  // one before it disconnected
         heard = true;
         guard(event.name, [&] {
             if (!h.run(call)) raise({errc::wrong_type, event.name, why, {}});
@@ -249,6 +262,12 @@ ARKE_INLINE void connection::received_pong(std::string_view payload) { run(&core
 ARKE_INLINE void connection::left(std::string_view room) { run(&core::handler_set::leave, room); }
 
 ARKE_INLINE void connection::finish() {
+    if (is_open()) {
+        // The loop was taken from under it. No handler runs; but those that hold a handle to this connection hold themselves.
+        own_handlers_.reset();
+        protocol_state_.reset();
+        return;
+    }
     if (ended_by_ != 0) {
         const auto what = static_cast<errc>(ended_by_);
         raise({what, {}, close_text_, {}});
@@ -279,10 +298,10 @@ ARKE_INLINE void connection::raise(const error_report& report) {
         own.compact();
     }
     if (heard) return;
-    std::string line = "connection " + detail::quoted(id());
-    if (!report.event.empty()) line += ", event " + detail::quoted(report.event);
+    std::string line = "connection " + detail::printable(id());
+    if (!report.event.empty()) line += ", event " + detail::printable(report.event);
     line += ": " + report.code.message();
-    if (!report.detail.empty() && report.detail != report.code.message()) line += ": " + detail::quoted(report.detail, 200);
+    if (!report.detail.empty() && report.detail != report.code.message()) line += ": " + detail::printable(report.detail, 200);
     endpoint().log(line);
 }
 

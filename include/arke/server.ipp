@@ -200,7 +200,9 @@ private:
                 l->shut_down();
                 if (own != nullptr) own->stop();
             }));
+            // The turn begins with what was said before the stop; what other threads say from now on has nobody to go to.
             const core::loop::turn guard{*l};
+            l->end_posts();
             for (const auto& user : l->users()) user->on_stop();
             l->when_empty(core::task{[timer] { timer->cancel(); }});
         });

@@ -90,14 +90,14 @@ TEST_CASE("what the grammar cannot carry is refused before it is written") {
 }
 
 TEST_CASE("quoted remote data is short, printable and cut between characters") {
-    using arke::detail::quoted;
-    CHECK(quoted("plain") == "\"plain\"");
-    CHECK(quoted("a\"b\\c") == "\"a\\\"b\\\\c\"");
-    CHECK(quoted(std::string_view("\n\r\t\0\x1b\x7f", 6)) == "\"\\n\\r\\t\\x00\\x1b\\x7f\"");
-    CHECK(quoted("Gr\xc3\xbc\xc3\x9f" "e") == "\"Gr\xc3\xbc\xc3\x9f" "e\"");
-    CHECK(quoted("\xc2\x9b" "2J") == "\"\\xc2\\x9b" "2J\"");  // a C1 control, which terminals obey
-    CHECK(quoted("\xff\xc3") == "\"\\xff\\xc3\"");
-    CHECK(quoted(std::string(60, 'x')) == '"' + std::string(60, 'x') + '"');
-    CHECK(quoted(std::string(61, 'x')) == '"' + std::string(60, 'x') + "\"...");
-    CHECK(quoted("ab\xc3\xbc", 3) == "\"ab\"...");
+    using arke::detail::printable;
+    CHECK(printable("plain") == "\"plain\"");
+    CHECK(printable("a\"b\\c") == "\"a\\\"b\\\\c\"");
+    CHECK(printable(std::string_view("\n\r\t\0\x1b\x7f", 6)) == "\"\\n\\r\\t\\x00\\x1b\\x7f\"");
+    CHECK(printable("Gr\xc3\xbc\xc3\x9f" "e") == "\"Gr\xc3\xbc\xc3\x9f" "e\"");
+    CHECK(printable("\xc2\x9b" "2J") == "\"\\xc2\\x9b" "2J\"");  // a C1 control, which terminals obey
+    CHECK(printable("\xff\xc3") == "\"\\xff\\xc3\"");
+    CHECK(printable(std::string(60, 'x')) == '"' + std::string(60, 'x') + '"');
+    CHECK(printable(std::string(61, 'x')) == '"' + std::string(60, 'x') + "\"...");
+    CHECK(printable("ab\xc3\xbc", 3) == "\"ab\"...");
 }

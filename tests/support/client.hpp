@@ -315,7 +315,7 @@ public:
 
     /// The closing handshake. False when the server did not answer it.
     bool close(std::uint16_t code = 1000, std::string_view reason = {}) {
-        const websocket::close_reason why{code, {reason.data(), reason.size()}};
+        const websocket::close_reason why{static_cast<websocket::close_code>(code), {reason.data(), reason.size()}};
         return !wait_for(
             context_, [&](auto handler) { stream_.async_close(why, handler); }, [&] { drop(); });
     }

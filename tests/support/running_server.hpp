@@ -61,6 +61,15 @@ bool eventually(Condition&& holds) {
     return true;
 }
 
+/// The loops that this system has; every socket test runs on each, as GENERATE(from_range(all_loops())).
+inline std::vector<loop_kind> all_loops() {
+#ifdef __linux__
+    return {loop_kind::epoll, loop_kind::portable};
+#else
+    return {loop_kind::portable};
+#endif
+}
+
 /// A config for a test: this loop, no signals, no word on std::clog.
 inline config quiet(loop_kind loop, config c = {}) {
     c.listener.loop = loop;

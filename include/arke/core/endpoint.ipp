@@ -31,7 +31,7 @@ ARKE_INLINE void check_config(const config& c) {
     for (const char ch : c.endpoint) {
         const auto byte = static_cast<unsigned char>(ch);
         if (byte <= 0x20 || byte >= 0x7F || ch == '?' || ch == '#') {
-            refuse("endpoint is \"" + detail::quoted(c.endpoint) +
+            refuse("endpoint is \"" + detail::printable(c.endpoint) +
                    "\"; it is compared with the path of a request, so leave out spaces, '?', '#' and what is not ASCII");
         }
     }
@@ -51,21 +51,21 @@ ARKE_INLINE void check_config(const config& c) {
     if (!wire::is_utf8(c.event_prefix)) refuse("event_prefix is not UTF-8; it stands in text messages");
     for (const auto& [name, value] : c.headers) {
         if (!wire::is_token(name)) {
-            refuse("headers holds the name \"" + detail::quoted(name) + "\"; use letters, digits and -");
+            refuse("headers holds the name \"" + detail::printable(name) + "\"; use letters, digits and -");
         }
         if (!wire::is_field_value(value)) {
-            refuse("headers holds for " + name + " the value \"" + detail::quoted(value) +
+            refuse("headers holds for " + name + " the value \"" + detail::printable(value) +
                    "\"; leave out CR, LF and other control characters");
         }
     }
     for (const auto& name : c.subprotocols) {
         if (!wire::is_token(name)) {
-            refuse("subprotocols holds \"" + detail::quoted(name) + "\"; use letters, digits, '.' and '-', without spaces or commas");
+            refuse("subprotocols holds \"" + detail::printable(name) + "\"; use letters, digits, '.' and '-', without spaces or commas");
         }
     }
     for (const auto& origin : c.origins) {
         if (origin != "*" && origin.find("://") == std::string::npos) {
-            refuse("origins holds \"" + detail::quoted(origin) + "\"; write scheme and host as in \"https://example.com\", or \"*\"");
+            refuse("origins holds \"" + detail::printable(origin) + "\"; write scheme and host as in \"https://example.com\", or \"*\"");
         }
     }
 
@@ -118,7 +118,11 @@ ARKE_INLINE void endpoint::log(std::string_view line) {
     std::string text{line};
     if (dropped != 0) text += " (and " + std::to_string(dropped) + " more before)";
     if (settings().log) {
-        settings().log(text);
+        // What it throws has nobody left to be told.
+        try {
+            settings().log(text);
+        } catch (...) {
+        }
     } else {
         text += '\n';
         std::clog << "arke: " + text << std::flush;

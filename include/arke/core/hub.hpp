@@ -67,6 +67,9 @@ public:
     void add(peer& p);
     void remove(peer& p);
 
+    /// Lets go of everybody. When the loop has ended.
+    void clear();
+
     /// The index has counted the membership already; where nothing comes of it, it is told.
     bool join(peer& p, std::string_view name);
     bool leave(peer& p, std::string_view name);
@@ -109,7 +112,7 @@ class hub : public peer_owner {
 public:
     using peer_owner::peer_owner;
 
-    /// Loops are added before they run.
+    /// Loops are added before they run; other threads may speak meanwhile.
     void add_loop(loop& on);
     shard& shard_of(const loop& on) noexcept { return *shards_[on.index()]; }
 
@@ -123,7 +126,7 @@ public:
     /// Out of the index and all rooms. On the peer's loop; once.
     void forget(peer& p) override;
 
-    /// Lets go of all peers, because the loops have ended. Nothing else may run.
+    /// Lets go of all peers, because the loops have ended. Those that are still open run no handler any more. No loop may run.
     void clear();
 
     peer_ptr find(std::string_view id) const;
@@ -146,8 +149,9 @@ public:
 
     void deliver(const address& to, const outgoing& out);
 
-    /// Calls f(peer&) for everyone the address names, on their loops.
-    void for_each(const address& to, std::function<void(peer&)> f);
+    /// Calls f(peer&) for everyone the address names, on their loops. Where f joins a room, `joins` is its name: what the
+    /// caller says to it next then reaches those loops.
+    void for_each(const address& to, std::function<void(peer&)> f, std::string_view joins = {});
 
     /// Events that nobody handled, and events that a receiver's protocol could not carry.
     std::atomic<std::uint64_t> unhandled{0};
@@ -161,8 +165,13 @@ private:
         std::size_t count;
     };
 
-    using loop_set = boost::container::small_vector<std::uint32_t, 8>;
-    recipients resolve(const address& to, loop_set& loops) const;
+    /// A loop, and what of this hub lives there. Both stay as long as the hub.
+    struct place {
+        loop* on;
+        shard* here;
+    };
+    using places = boost::container::small_vector<place, 8>;
+    recipients resolve(const address& to, places& where) const;
     void count_in(std::string_view name, const loop& on);
     void count_out(std::string_view name, const loop& on);
 

@@ -28,6 +28,13 @@ ARKE_INLINE void shard::remove(peer& p) {
     std::reverse(p.left_rooms_.begin(), p.left_rooms_.end());
 }
 
+ARKE_INLINE void shard::clear() {
+    // The peers are not touched: with their sockets some are gone already.
+    const std::lock_guard lock{rooms_mutex_};
+    peers_.clear();
+    rooms_.clear();
+}
+
 ARKE_INLINE bool shard::is_joined(const peer& p, std::string_view name) const {
     return std::any_of(p.rooms_.begin(), p.rooms_.end(), [name](const membership& m) { return m.in->name == name; });
 }
@@ -222,6 +229,7 @@ ARKE_INLINE std::vector<peer_ptr> shard::select(const recipients& to) {
 // ----------------------------------------------------------------------------------------------------------------- hub
 
 ARKE_INLINE void hub::add_loop(loop& on) {
+    const std::lock_guard lock{index_mutex_};
     loops_.emplace_back(&on);
     shards_.push_back(std::make_unique<shard>(*this, on));
 }
@@ -265,8 +273,14 @@ ARKE_INLINE void hub::forget(peer& p) {
 
 ARKE_INLINE void hub::clear() {
     string_map<peer_ptr> dropped;
-    const std::lock_guard lock{index_mutex_};
-    dropped.swap(ids_);
+    {
+        const std::lock_guard lock{index_mutex_};
+        dropped.swap(ids_);
+        room_loops_.clear();
+        size_.store(0, std::memory_order_relaxed);
+    }
+    for (const auto& s : shards_) s->clear();
+    for (const auto& [id, p] : dropped) p->finish();
 }
 
 ARKE_INLINE peer_ptr hub::find(std::string_view id) const {
@@ -356,7 +370,12 @@ ARKE_INLINE std::vector<std::string> hub::rooms() const {
 
 ARKE_INLINE std::vector<std::string> hub::members(std::string_view name) const {
     std::vector<std::string> all;
-    for (const auto& s : shards_) {
+    std::vector<const shard*> everywhere;
+    {
+        const std::lock_guard lock{index_mutex_};
+        for (const auto& s : shards_) everywhere.push_back(s.get());
+    }
+    for (const auto* s : everywhere) {
         auto some = s->members(name);
         all.insert(all.end(), std::make_move_iterator(some.begin()), std::make_move_iterator(some.end()));
     }
@@ -371,25 +390,29 @@ ARKE_INLINE void hub::check(const outgoing& out) const {
     throw std::invalid_argument{why};
 }
 
-ARKE_INLINE recipients hub::resolve(const address& to, loop_set& loops) const {
+ARKE_INLINE recipients hub::resolve(const address& to, places& where) const {
     recipients found;
     found.everyone = to.everyone;
     found.not_me = to.not_me;
-    const auto add_loop = [&loops](std::uint32_t index) {
-        if (std::find(loops.begin(), loops.end(), index) == loops.end()) loops.push_back(index);
+    const auto add_place = [&](std::size_t index) {
+        auto* const here = shards_[index].get();
+        for (const auto& known : where) {
+            if (known.here == here) return;
+        }
+        where.push_back({loops_[index].get(), here});
     };
     const std::lock_guard lock{index_mutex_};
     for (const auto& n : to.to) {
         if (n.is != name::kind::room) {
             if (const auto holder = ids_.find(n.text); holder != ids_.end()) {
-                add_loop(static_cast<std::uint32_t>(holder->second->on_loop().index()));
+                add_place(holder->second->on_loop().index());
                 found.peers.push_back(holder->second);
                 continue;
             }
             if (n.is == name::kind::id) continue;
         }
         if (const auto r = room_loops_.find(n.text); r != room_loops_.end()) {
-            for (const auto& p : r->second) add_loop(p.loop);
+            for (const auto& p : r->second) add_place(p.loop);
             found.rooms.push_back(n.text);
         }
     }
@@ -403,40 +426,44 @@ ARKE_INLINE recipients hub::resolve(const address& to, loop_set& loops) const {
         if (n.is != name::kind::id) found.except_rooms.push_back(n.text);
     }
     if (to.everyone) {
-        for (std::uint32_t i = 0; i != shards_.size(); ++i) add_loop(i);
+        for (std::size_t i = 0; i != shards_.size(); ++i) add_place(i);
     }
     return found;
 }
 
 ARKE_INLINE void hub::deliver(const address& to, const outgoing& out) {
-    loop_set where;
+    places where;
     const auto found = resolve(to, where);
     message_ptr shared;
     boost::intrusive_ptr<hub> held;
     bool here = false;
-    for (const auto index : where) {
-        auto& on = *loops_[index];
-        if (on.in_turn()) {
+    for (const auto& p : where) {
+        if (p.on->in_turn()) {
             here = true;
             continue;
         }
         if (!shared) shared.reset(new message{out});
         if (!held) held.reset(this);
-        on.post([held, found, shared, index] { held->shards_[index]->deliver(found, shared->view(), shared.get()); });
+        p.on->post([held, found, shared, there = p.here] { there->deliver(found, shared->view(), shared.get()); });
     }
     if (!here) return;
-    for (const auto index : where) {
-        if (loops_[index]->in_turn()) shards_[index]->deliver(found, out, shared.get());
+    for (const auto& p : where) {
+        if (p.on->in_turn()) p.here->deliver(found, out, shared.get());
     }
 }
 
-ARKE_INLINE void hub::for_each(const address& to, std::function<void(peer&)> f) {
-    loop_set where;
+ARKE_INLINE void hub::for_each(const address& to, std::function<void(peer&)> f, std::string_view joins) {
+    places where;
     const auto found = resolve(to, where);
+    if (!joins.empty()) {
+        const std::lock_guard lock{index_mutex_};
+        for (const auto& at : where) count_in(joins, *at.on);
+    }
     const boost::intrusive_ptr<hub> held{this};
-    for (const auto index : where) {
-        loops_[index]->dispatch([held, found, f, index] {
-            for (const auto& p : held->shards_[index]->select(found)) f(*p);
+    for (const auto& at : where) {
+        at.on->dispatch([held, found, f, there = at.here, room = std::string{joins}] {
+            for (const auto& p : there->select(found)) f(*p);
+            if (!room.empty()) held->count_out(room, there->on_loop());
         });
     }
 }

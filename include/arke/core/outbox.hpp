@@ -37,9 +37,9 @@ public:
         if (bytes.empty()) return;
         if (first_ != pieces_.size()) {
             auto& last = pieces_.back();
-            const auto end = static_cast<std::size_t>(last.bytes.data() + last.bytes.size() - last.own.get());
-            if (last.own && last.capacity - end >= bytes.size()) {
-                std::memcpy(last.own.get() + end, bytes.data(), bytes.size());
+            const auto end = last.bytes.data() + last.bytes.size();
+            if (last.own && static_cast<std::size_t>(last.own.get() + last.capacity - end) >= bytes.size()) {
+                std::memcpy(last.own.get() + (end - last.own.get()), bytes.data(), bytes.size());
                 last.bytes = {last.bytes.data(), last.bytes.size() + bytes.size()};
                 size_ += bytes.size();
                 return;

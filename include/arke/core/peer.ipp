@@ -66,7 +66,7 @@ ARKE_INLINE bool peer::on_control(wire::opcode code, std::string_view payload) {
             // A peer that pings and does not read gets one pong for all its pings (RFC 6455 §5.5.3 allows it).
             if (!pong_waits_) send(wire::opcode::pong, payload);
             if (lagging_) pong_waits_ = true;
-            received_ping(payload);
+            if (state_ == state::open) received_ping(payload);
             return reading();
         case wire::opcode::pong:
             if (state_ == state::open) received_pong(payload);
@@ -250,7 +250,6 @@ ARKE_INLINE void peer::flush() {
             return;
         }
         pending_begin_ = pending_end_ = 0;
-        if (result.error) return;  // on_end() follows
         add_to_outbox(pending.substr(result.sent));
     } else {
         if (run != 0) outbox_->add_view(pending);
@@ -262,11 +261,7 @@ ARKE_INLINE void peer::flush() {
             for (std::size_t i = 0; i != count; ++i) total += pieces[i].size();
             const auto result = transport_->send({pieces.data(), count});
             outbox_->consume(result.sent);
-            if (result.error) {
-                outbox_.reset();
-                return;
-            }
-            if (result.sent < total) break;
+            if (result.error || result.sent < total) break;
             if (outbox_->empty()) {
                 outbox_.reset();
                 pong_waits_ = false;
@@ -276,6 +271,7 @@ ARKE_INLINE void peer::flush() {
         }
         outbox_->own();
     }
+    // After an error too: what is lost must stay the end of the stream and never become a gap in it. on_end() follows.
     lagging_ = true;
     // A peer that takes our last bytes drop by drop gets no longer for it than close_timeout.
     if (state_ == state::open) last_progress_ = loop_->now();
@@ -394,7 +390,14 @@ ARKE_INLINE void peer::on_timer(millis now) {
         if (lagging_ && now - last_progress_ >= c.write_timeout.count()) return abort(errc::write_timeout);
         if (silence >= owner_->ping_period() && !pinged_) {
             pinged_ = true;
-            if (!lagging_) send(wire::opcode::ping, {});
+            if (lagging_) {
+                // Behind what waits, so that whoever reads it all can answer. Two bytes pass the bound, once until we hear.
+                std::array<char, 2> frame{};
+                wire::write_frame_header(frame.data(), wire::opcode::ping, 0);
+                add_to_outbox({frame.data(), frame.size()});
+            } else {
+                send(wire::opcode::ping, {});
+            }
         }
     } else if (now - last_progress_ >= c.close_timeout.count()) {
         return abort(errc::close_timeout);

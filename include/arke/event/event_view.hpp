@@ -41,7 +41,7 @@ namespace detail {
 
 /// Remote data between quotation marks as it may stand in a log: at most `limit` bytes of it, cut between characters, with
 /// control characters and everything that is not UTF-8 escaped.
-std::string quoted(std::string_view data, std::size_t limit = 60);
+std::string printable(std::string_view data, std::size_t limit = 60);
 
 }  // namespace detail
 }  // namespace arke

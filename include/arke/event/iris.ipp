@@ -13,7 +13,7 @@ ARKE_INLINE iris_parse parse_iris(std::string_view text, std::string_view prefix
     const std::string_view rest = text.substr(prefix.size());
     const auto malformed = [&](std::string_view what) {
         why = what;
-        why += detail::quoted(rest);
+        why += detail::printable(rest);
         return iris_parse::malformed;
     };
     const std::size_t name_end = rest.find(';');
@@ -37,10 +37,10 @@ ARKE_INLINE bool iris_can_carry(const event_view& event, std::string& why) {
     };
     if (event.name.empty()) return refuse("an event needs a name");
     if (event.name.find(';') != std::string_view::npos)
-        return refuse("the event name " + detail::quoted(event.name) + " has a ';', which ends a name in the iris protocol");
-    if (!wire::is_utf8(event.name)) return refuse("the event name " + detail::quoted(event.name) + " is not UTF-8");
+        return refuse("the event name " + detail::printable(event.name) + " has a ';', which ends a name in the iris protocol");
+    if (!wire::is_utf8(event.name)) return refuse("the event name " + detail::printable(event.name) + " is not UTF-8");
     if (!wire::is_utf8(event.data))
-        return refuse("the data of " + detail::quoted(event.name) +
+        return refuse("the data of " + detail::printable(event.name) +
                       " is not UTF-8, and the iris protocol sends text only; encode it, as base64 for example");
     return true;
 }

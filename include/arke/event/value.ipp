@@ -15,7 +15,7 @@ ARKE_INLINE void refuse_value(const char* sentence) { throw std::invalid_argumen
 
 ARKE_INLINE encoded_value encode_text(std::string_view text) {
     if (!wire::is_utf8(text))
-        throw std::invalid_argument("the text " + quoted(text) + " is not UTF-8; send bytes (arke::as_bytes) or convert it");
+        throw std::invalid_argument("the text " + printable(text) + " is not UTF-8; send bytes (arke::as_bytes) or convert it");
     return encoded_value::borrowed(value_kind::text, text);
 }
 
@@ -53,7 +53,7 @@ ARKE_INLINE bool read_boolean(std::string_view data, bool& out, std::string& why
         out = word == "true";
         return true;
     }
-    why = quoted(data) + " is neither true nor false";
+    why = printable(data) + " is neither true nor false";
     return false;
 }
 
@@ -72,11 +72,11 @@ bool read_digits(std::string_view data, Integer least, Integer most, Integer& ou
         }
     }
     if (text.empty() || end != text.data() + text.size() || error == std::errc::invalid_argument) {
-        why = quoted(data) + " is not an integer";
+        why = printable(data) + " is not an integer";
         return false;
     }
     if (error != std::errc{} || read < least || read > most) {
-        why = quoted(data) + " is not between " + std::to_string(least) + " and " + std::to_string(most);
+        why = printable(data) + " is not between " + std::to_string(least) + " and " + std::to_string(most);
         return false;
     }
     out = read;
@@ -118,12 +118,12 @@ bool read_number(std::string_view data, Floating& out, std::string& why) {
     const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), read);
     if (text.empty() || end != text.data() + text.size() || error == std::errc::invalid_argument ||
         (error == std::errc{} && !std::isfinite(read))) {  // from_chars reads "inf" and "nan"
-        why = quoted(data) + " is not a number";
+        why = printable(data) + " is not a number";
         return false;
     }
     if (error != std::errc{}) {
         if (!is_tiny(text)) {
-            why = quoted(data) + " is too large a number";
+            why = printable(data) + " is too large a number";
             return false;
         }
         read = text.starts_with('-') ? Floating(-0.0) : Floating(0.0);
@@ -164,7 +164,7 @@ ARKE_INLINE bool read_document(const event_view& event, const decode_limits& lim
     const bool words = event.kind == value_kind::text || event.kind == value_kind::binary;
     if (!words || guess) {
         if (!nests_within(event.data, limits.max_json_depth)) {
-            why = "the JSON " + quoted(event.data, 20) + " is nested deeper than " + std::to_string(limits.max_json_depth) +
+            why = "the JSON " + printable(event.data, 20) + " is nested deeper than " + std::to_string(limits.max_json_depth) +
                   " levels";
             return false;
         }
@@ -172,11 +172,11 @@ ARKE_INLINE bool read_document(const event_view& event, const decode_limits& lim
         if (!out.is_discarded()) return true;
     }
     if (event.kind == value_kind::json) {
-        why = quoted(event.data) + " is not JSON";
+        why = printable(event.data) + " is not JSON";
         return false;
     }
     if (event.kind == value_kind::binary && !wire::is_utf8(event.data)) {  // a JSON string of it could never be written again
-        why = "the bytes " + quoted(event.data) + " are neither JSON nor UTF-8 text";
+        why = "the bytes " + printable(event.data) + " are neither JSON nor UTF-8 text";
         return false;
     }
     out = event.data;
@@ -191,7 +191,7 @@ ARKE_INLINE void explain_failed_conversion(std::string& why) {
     } catch (const std::exception& e) {
         std::string_view what = e.what();
         if (what.starts_with("[json.exception.")) what.remove_prefix(std::min(what.find("] "), what.size() - 2) + 2);
-        std::string safe = quoted(what, 120);  // a from_json may have put the peer's words into it
+        std::string safe = printable(what, 120);  // a from_json may have put the peer's words into it
         why = "the data does not convert: " + safe.substr(1, safe.rfind('"') - 1);
     } catch (...) {
         why = "the data does not convert: its from_json threw what is no std::exception";

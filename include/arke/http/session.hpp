@@ -37,7 +37,7 @@ private:
 
     void serve();
     void serve_request(std::string_view block);
-    answer find(const request& r, bool is_head) const;
+    answer find(const request& r) const;
     void upgrade(const request& r, core::endpoint& to);
     void refuse(const wire::http_refusal& refusal);
     void reply(const answer& a, bool keep_alive);
@@ -55,6 +55,7 @@ private:
     wire::header_scanner scanner_;
     std::string out_;        // what the kernel did not take
     bool full_ = false;
+    bool is_head_ = false;   // the request that is being answered
     bool closing_ = false;   // no further request is served
     bool upgraded_ = false;
 };

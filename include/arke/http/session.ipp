@@ -93,6 +93,7 @@ ARKE_INLINE void session::serve() {
     while (!closing_ && transport_ != nullptr && out_.empty() && scanned_ != in_.size()) {
         const auto seen = scanner_.feed(std::string_view{in_}.substr(scanned_));
         scanned_ = in_.size();
+        is_head_ = false;
         if (seen == wire::header_scanner::result::more) return;
         if (seen == wire::header_scanner::result::refused) return refuse(wire::refusal_of(scanner_.fault()));
         const auto begin = scanner_.begin();
@@ -127,6 +128,7 @@ ARKE_INLINE void session::serve_request(std::string_view block) {
     const std::string_view method{head.method_string().data(), head.method_string().size()};
     const std::string_view target{head.target().data(), head.target().size()};
     const request r{method, target, head.version(), fields, address_, port_};
+    is_head_ = method == "HEAD";
 
     if (full_ || site_->stopping.load(std::memory_order_relaxed)) {
         return refuse(wire::refuse_http(503, "The server has all the connections that it takes. Try again in a moment.",
@@ -137,17 +139,16 @@ ARKE_INLINE void session::serve_request(std::string_view block) {
 
     const auto length = r.header("Content-Length");
     const bool has_body = r.has_header("Transfer-Encoding") || (!length.empty() && length != "0");
-    const bool is_head = method == "HEAD";
-    reply(find(r, is_head), head.keep_alive() && !has_body);
+    reply(find(r), head.keep_alive() && !has_body);
 }
 
-ARKE_INLINE session::answer session::find(const request& r, bool is_head) const {
+ARKE_INLINE session::answer session::find(const request& r) const {
     const auto path = r.path();
     const bool is_iris = path == "/iris-ws.js";
     if (is_iris || path == "/arke.js") {
         const auto tag = is_iris ? iris_ws_js_etag : arke_js_etag;
         const auto script = is_iris ? iris_ws_js : arke_js;
-        if (r.method() != "GET" && !is_head) return {405, {{"Allow", "GET, HEAD"}}};
+        if (r.method() != "GET" && !is_head_) return {405, {{"Allow", "GET, HEAD"}}};
         answer a{200,
                  {{"Content-Type", "text/javascript; charset=utf-8"},
                   {"ETag", std::string{tag}},
@@ -158,7 +159,7 @@ ARKE_INLINE session::answer session::find(const request& r, bool is_head) const 
             return a;
         }
         a.content_length = script.size();
-        if (!is_head) a.body.assign(script);
+        a.body.assign(script);
         return a;
     }
     if (const auto* folder = site_->folder_at(r.target())) {
@@ -167,7 +168,6 @@ ARKE_INLINE session::answer session::find(const request& r, bool is_head) const 
     }
     answer a{404, {{"Content-Type", "text/plain; charset=utf-8"}}, "There is nothing at this address.\n"};
     a.content_length = a.body.size();
-    if (is_head) a.body.clear();
     return a;
 }
 
@@ -240,7 +240,7 @@ ARKE_INLINE void session::reply(const answer& a, bool keep_alive) {
     if (a.status != 304) text += "\r\nContent-Length: " + std::to_string(a.content_length);
     if (!keep_alive && !a.says_close) text += "\r\nConnection: close";
     text += "\r\n\r\n";
-    text += a.body;
+    if (!is_head_) text += a.body;
     closing_ = !keep_alive;
     set_deadline();
     send(std::move(text));

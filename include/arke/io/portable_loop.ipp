@@ -31,7 +31,7 @@ public:
                                self->reading_ = false;
                                if (ec || !self->user_) return;
                                const core::loop::turn guard{*self->loop_};
-                               self->read();
+                               if (self->user_) self->read();  // what the turn began with may have closed it
                            }));
     }
 
@@ -119,7 +119,7 @@ private:
                                self->writing_ = false;
                                if (ec || !self->user_) return;
                                const core::loop::turn guard{*self->loop_};
-                               self->user_->on_writable();
+                               if (self->user_) self->user_->on_writable();
                            }));
     }
 

@@ -1,0 +1,975 @@
+#include <arke/server.hpp>
+
+#include <algorithm>
+#include <chrono>
+#include <cstddef>
+#include <functional>
+#include <map>
+#include <random>
+#include <set>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "tests/support/catch.hpp"
+#include "tests/support/scripted_server.hpp"
+
+using namespace arke;
+using namespace arke::test;
+using namespace std::chrono_literals;
+
+namespace {
+
+/// Writes down what the application hears of its connections: messages, pings, errors, the end.
+struct diary {
+    scripted_server& server;
+    std::string text;
+
+    explicit diary(scripted_server& s) : server{s} {
+        server.on_message([this](connection& c, message_view m) { add(c.id() + " says " + std::string{m.data.substr(0, 20)}); });
+        server.on_ping([this](connection& c, bytes_view) { add(c.id() + " pings"); });
+        server.on_pong([this](connection& c, bytes_view) { add(c.id() + " pongs"); });
+        server.on_error([this](connection& c, const error_report& e) {
+            add(c.id() + " error " + std::to_string(e.code.value()));
+        });
+        server.on_disconnect([this](connection& c, close_code code, std::string_view reason) {
+            CHECK_FALSE(c.is_connected());
+            add(c.id() + " gone " + std::to_string(static_cast<unsigned>(code)) + (reason.empty() ? "" : " ") + std::string{reason});
+        });
+    }
+
+    void add(const std::string& line) { text += (text.empty() ? "" : ", ") + line; }
+    std::string read() {
+        server.settle();
+        return std::exchange(text, {});
+    }
+};
+
+std::string line(std::size_t size, char fill = 'x') { return std::string(size, fill); }
+
+}  // namespace
+
+// ------------------------------------------------------------------------------------------------------------ beginning
+
+TEST_CASE("the handshake's answer comes first, then what on_connection says") {
+    scripted_server server;
+    server.on_connection([](connection& c) { c.emit("welcome", c.id()); });
+    auto& anna = server.connect("anna");
+    CHECK(anna.stream().sent.starts_with(client::greeting));
+    CHECK(anna.heard() == "welcome(anna)");
+    CHECK(anna.stream().operations == 1);
+}
+
+TEST_CASE("frames that came with the handshake are handled after on_connection") {
+    scripted_server server;
+    diary told{server};
+    server.on_connection([&](connection& c) {
+        c.emit_message("first");
+        told.add("connected");
+    });
+    server.on_message([](connection& c, message_view m) { c.emit_message(m); });
+    auto& anna = server.connect("anna", 0, [](scripted_transport&) {}, client_frame(0x81, "early"));
+    CHECK(told.read() == "connected, anna says early");
+    CHECK(anna.heard() == "text(first) text(early)");
+}
+
+TEST_CASE("a connection that on_connection refuses hears why") {
+    scripted_server server;
+    diary told{server};
+    server.on_connection([](connection& c) { c.disconnect(close_code::policy_violation, "full"); });
+    auto& anna = server.connect("anna", 0, [](scripted_transport&) {}, client_frame(0x81, "early"));
+    CHECK(told.read() == "anna gone 1008 full");
+    CHECK(anna.heard() == "close(1008 full)");
+}
+
+TEST_CASE("everything that one burst of input causes leaves in one send") {
+    scripted_server server;
+    server.on_message([](connection& c, message_view m) { c.emit_message(m); });
+    auto& anna = server.connect("anna");
+    const int before = anna.stream().operations;
+    std::string burst;
+    for (int n = 0; n != 16; ++n) burst += client_frame(0x81, std::to_string(n));
+    anna.sends(burst);
+    CHECK(anna.stream().operations == before + 1);
+    CHECK(anna.heard().ends_with("text(14) text(15)"));
+}
+
+// ------------------------------------------------------------------------------------------------ the closing handshake
+
+TEST_CASE("a client that closes is answered with its code, and our direction ends") {
+    scripted_server server;
+    diary told{server};
+    auto& anna = server.connect("anna");
+    anna.closes(4321, "bye");
+    CHECK(told.read() == "anna gone 4321 bye");
+    CHECK(anna.heard() == "close(4321) end");
+    CHECK_FALSE(server.is_connected("anna"));
+    anna.hangs_up();
+    CHECK(anna.heard() == "closed");
+    CHECK(anna.is_freed());
+    CHECK(told.read() == "");
+}
+
+TEST_CASE("a close without a code is answered without one") {
+    scripted_server server;
+    diary told{server};
+    auto& anna = server.connect("anna");
+    anna.sends(client_frame(0x88, ""));
+    CHECK(told.read() == "anna gone 1005");
+    CHECK(anna.heard() == "close() end");
+}
+
+TEST_CASE("a server that closes waits for the client's close before it ends") {
+    scripted_server server;
+    diary told{server};
+    auto& anna = server.connect("anna");
+    server.disconnect("anna", close_code{4000}, "enough");
+    CHECK(anna.heard() == "close(4000 enough)");
+    CHECK(told.read() == "anna gone 4000 enough");
+    anna.closes(4000);
+    CHECK(anna.heard() == "end");
+    anna.hangs_up();
+    CHECK(anna.heard() == "closed");
+    CHECK(anna.is_freed());
+    CHECK(told.read() == "");
+}
+
+TEST_CASE("when both close at once neither answers") {
+    scripted_server server;
+    diary told{server};
+    auto& anna = server.connect("anna");
+    server.in_turn([&] { anna.self().disconnect(); });
+    anna.closes(1001);
+    CHECK(anna.heard() == "close(1000) end");
+    CHECK(told.read() == "anna gone 1000");
+
+    // Within one turn, before our frame has left.
+    auto& ben = server.connect("ben");
+    server.in_turn([&] {
+        ben.self().disconnect(close_code{3001});
+        ben.closes(1001);
+    });
+    CHECK(ben.heard() == "close(3001) end");
+    CHECK(told.read() == "ben gone 3001");
+}
+
+TEST_CASE("a handler that closes its connection is the last that hears of it") {
+    scripted_server server;
+    diary told{server};
+    server.on_message([](connection& c, message_view m) {
+        if (m.data == "quit") c.disconnect(close_code::normal, "as you wish");
+    });
+    auto& anna = server.connect("anna");
+    anna.sends(client_frame(0x81, "one") + client_frame(0x81, "quit") + client_frame(0x81, "two") + client_frame(0x89, "") +
+               client_frame(0x8A, "") + client::close_frame(1000) + client_frame(0x81, "three"));
+    CHECK(told.read() == "anna says one, anna says quit, anna gone 1000 as you wish");
+    CHECK(anna.heard() == "close(1000 as you wish) end");
+}
+
+TEST_CASE("after a close nothing is an event, and a thousand closes get one answer") {
+    scripted_server server;
+    diary told{server};
+    auto& anna = server.connect("anna");
+    std::string burst = client_frame(0x81, "before");
+    for (int n = 0; n != 1000; ++n) burst += client::close_frame(1000);
+    anna.sends(burst + client_frame(0x81, "after"));
+    anna.says("later");
+    anna.closes(1000);
+    CHECK(told.read() == "anna says before, anna gone 1000");
+    CHECK(anna.heard() == "close(1000) end");
+}
+
+TEST_CASE("what was sent before a close still goes out, and nothing after it") {
+    scripted_server server;
+    auto& anna = server.connect("anna");
+    anna.reads_only(0);
+    server.in_turn([&] {
+        anna.self().emit("one", 1);
+        anna.self().emit_message(line(5000));
+        anna.self().disconnect(close_code::normal, "done");
+        anna.self().emit("two", 2);
+        anna.self().ping();
+        anna.self().disconnect(close_code{4000}, "again");
+    });
+    CHECK(anna.heard() == "");
+    anna.closes(1000);
+    CHECK(anna.heard() == "");  // our direction must not end before all is sent
+    anna.reads(100);
+    anna.reads_everything();
+    CHECK(anna.heard() == "one(1) text(5000 bytes) close(1000 done) end");
+}
+
+TEST_CASE("a close that is never answered is cut at close_timeout") {
+    scripted_server server{{.close_timeout = 5s}};
+    diary told{server};
+    auto& anna = server.connect("anna");
+    server.disconnect("anna");
+    CHECK(told.read() == "anna gone 1000");
+    server.pass(4999ms);
+    anna.says("still talking");
+    CHECK(anna.heard() == "close(1000)");
+    server.pass(17ms);
+    CHECK(anna.heard() == "closed");
+    CHECK(anna.is_freed());
+    CHECK(told.read() == "");
+}
+
+TEST_CASE("a client that closes and stays is cut at close_timeout") {
+    scripted_server server{{.close_timeout = 5s}};
+    auto& anna = server.connect("anna");
+    anna.closes(1000);
+    CHECK(anna.heard() == "close(1000) end");
+    server.pass(4999ms);
+    anna.says("still talking");
+    CHECK(anna.heard() == "");
+    server.pass(17ms);
+    CHECK(anna.heard() == "closed");
+}
+
+TEST_CASE("a client that takes the last bytes drop by drop has close_timeout for all of them") {
+    scripted_server server{{.write_timeout = 1s, .close_timeout = 5s}};
+    auto& anna = server.connect("anna");
+    anna.reads_only(0);
+    server.in_turn([&] {
+        anna.self().emit_message(line(1000));
+        anna.self().disconnect();
+    });
+    for (int n = 0; n != 6; ++n) {
+        CHECK_FALSE(anna.stream().is_closed);
+        server.pass(900ms);
+        anna.reads(1);
+    }
+    CHECK(anna.stream().is_closed);
+    CHECK(anna.stream().was_reset);
+}
+
+TEST_CASE("a stream that ends without a close is abnormal, however politely") {
+    scripted_server server;
+    diary told{server};
+    auto& anna = server.connect("anna");
+    auto& ben = server.connect("ben");
+    anna.hangs_up();
+    CHECK(told.read() == "anna gone 1006");
+    CHECK(anna.heard() == "closed");
+    ben.vanishes();
+    CHECK(told.read() == "ben gone 1006 Connection reset by peer");
+    CHECK(ben.heard() == "closed");
+    CHECK(anna.is_freed());
+    CHECK(ben.is_freed());
+}
+
+TEST_CASE("the server's stop says 1001 to everyone") {
+    scripted_server server;
+    diary told{server};
+    auto& anna = server.connect("anna");
+    server.in_turn([&] { server.find("anna").run([](connection& c) { c.disconnect(close_code::going_away, "the server stops"); }); });
+    CHECK(anna.heard() == "close(1001 the server stops)");
+    CHECK(told.read() == "anna gone 1001 the server stops");
+}
+
+TEST_CASE("a close reason is cut between code points") {
+    const auto reason_sent = [](const std::string& reason) {
+        scripted_server server;
+        auto& anna = server.connect("anna");
+        server.disconnect("anna", close_code::normal, reason);
+        server.settle();
+        const auto frame = anna.bytes();
+        REQUIRE(frame.size() >= 4);
+        REQUIRE(frame.size() == 2U + static_cast<unsigned char>(frame[1]));
+        return std::string{frame.substr(4)};
+    };
+    CHECK(reason_sent(line(123)) == line(123));
+    CHECK(reason_sent(line(124)) == line(123));
+    CHECK(reason_sent(line(10'000)) == line(123));
+    const std::string wave = "\xF0\x9F\x91\x8B";
+    for (std::size_t before = 117; before <= 124; ++before) {
+        const auto fits = before + 4 <= 123;
+        CHECK(reason_sent(line(before) + wave + wave) == line(std::min<std::size_t>(before, 123)) + (fits ? wave : ""));
+    }
+    CHECK(reason_sent(line(119) + wave) == line(119) + wave);
+}
+
+// --------------------------------------------------------------------------------------------------------------- faults
+
+TEST_CASE("a client that breaks the rules hears why, and nothing else of it is read") {
+    const auto after = [](const std::string& bytes, config settings = {}) {
+        scripted_server server{std::move(settings)};
+        diary told{server};
+        auto& anna = server.connect("anna");
+        anna.sends(client_frame(0x81, "good") + bytes + client_frame(0x81, "later"));
+        anna.says("much later");
+        auto text = told.read();
+        CHECK(text.starts_with("anna says good, anna error "));
+        CHECK(text.find("later") == std::string::npos);
+        CHECK(std::count(text.begin(), text.end(), ',') == 2);
+        return anna.heard();
+    };
+    CHECK(after(server_frame(0x81, "x")) == "close(1002 an unmasked frame from a client) end");
+    CHECK(after(client_frame(0xC1, "x")) == "close(1002 a reserved bit without an extension) end");
+    CHECK(after(client_frame(0x83, "x")) == "close(1002 a reserved opcode) end");
+    CHECK(after(client_frame(0x80, "x")) == "close(1002 a continuation of nothing) end");
+    CHECK(after(client_frame(0x09, "x")) == "close(1002 a control frame in fragments) end");
+    CHECK(after(client_frame(0x89, line(126))) == "close(1002 a control frame over 125 bytes) end");
+    CHECK(after(client_frame(0x81, "\xFF")) == "close(1007 text that is not UTF-8) end");
+    CHECK(after(client_frame(0x81, line(1025))) == "close(1009 a message over max_message_size) end");
+    CHECK(after(client_frame(0x01, "a") + client_frame(0x80, "b"), {.max_fragments = 1}) ==
+          "close(1008 a message of more than max_fragments) end");
+    CHECK(after(client_frame(0x88, "x")) == "close(1002 a close frame of one byte) end");
+    CHECK(after(client::close_frame(1005)) == "close(1002 a close code that may not be sent) end");
+    CHECK(after(client::close_frame(1000, "\xFF")) == "close(1007 a close reason that is not UTF-8) end");
+}
+
+TEST_CASE("a fault while we wait for the client's close ends it without a second close frame") {
+    scripted_server server;
+    diary told{server};
+    auto& anna = server.connect("anna");
+    server.disconnect("anna");
+    CHECK(anna.heard() == "close(1000)");
+    anna.sends(client_frame(0x83, "x"));
+    CHECK(anna.heard() == "end");
+    CHECK(told.read() == "anna gone 1000");
+}
+
+TEST_CASE("a message may come through the memory that the reader wants") {
+    scripted_server server{{.max_message_size = 100'000}};
+    server.on_message([](connection& c, message_view m) { c.emit_message(m); });
+    auto& anna = server.connect("anna");
+    const auto frames = client_frame(0x81, line(60'000)) + client_frame(0x81, "next") + client_frame(0x88, "");
+    for (std::size_t at = 0; at < frames.size(); at += 7777) anna.sends(std::string_view{frames}.substr(at, 7777));
+    CHECK(anna.heard() == "text(60000 bytes) text(next) close() end");
+}
+
+// ------------------------------------------------------------------------------------------------------------ deadlines
+
+TEST_CASE("who is silent is pinged after ping_period, and cut after pong_timeout") {
+    scripted_server server;
+    diary told{server};
+    auto& anna = server.connect("anna");
+    server.pass(53'990ms);
+    CHECK(anna.heard() == "");
+    server.pass(26ms);
+    CHECK(anna.heard() == "ping()");
+    server.pass(5'960ms);
+    CHECK(anna.heard() == "");
+    CHECK(server.is_connected("anna"));
+    server.pass(40ms);
+    CHECK(told.read() == "anna error " + std::to_string(static_cast<int>(errc::pong_timeout)) +
+                             ", anna gone 1006 nothing was heard from the peer for pong_timeout");
+    CHECK(anna.heard() == "closed");
+    CHECK(anna.is_freed());
+}
+
+TEST_CASE("whoever answers pings stays") {
+    scripted_server server{{.pong_timeout = 10s, .ping_period = 4s}};
+    diary told{server};
+    auto& anna = server.connect("anna");
+    std::string heard;
+    for (int seconds = 0; seconds != 60; ++seconds) {
+        server.pass(1s);
+        if (const auto text = anna.heard(); !text.empty()) {
+            heard += text + " ";
+            anna.pongs();
+        }
+    }
+    CHECK(heard.starts_with("ping() ping() "));
+    CHECK(heard.size() / 7 >= 11);
+    CHECK(heard.size() / 7 <= 15);
+    CHECK(server.is_connected("anna"));
+}
+
+TEST_CASE("whatever is heard counts as a sign of life, part of a frame too") {
+    scripted_server server{{.pong_timeout = 10s, .ping_period = 9s}};
+    auto& anna = server.connect("anna");
+    const auto frame = client_frame(0x81, line(50));
+    for (const char byte : frame) {
+        server.pass(8s);
+        anna.sends({&byte, 1});
+    }
+    CHECK(anna.heard() == "");
+    CHECK(server.is_connected("anna"));
+}
+
+TEST_CASE("an unfinished message and then silence is cut at pong_timeout") {
+    scripted_server server{{.pong_timeout = 10s}};
+    auto& anna = server.connect("anna");
+    anna.sends(client_frame(0x01, "begun"));
+    auto& ben = server.connect("ben");
+    ben.sends(client_frame(0x81, "begun").substr(0, 8));
+    server.pass(11s);
+    CHECK(anna.heard() == "ping() closed");
+    CHECK(ben.heard() == "ping() closed");
+}
+
+TEST_CASE("what the server sends is no sign of the client's life") {
+    scripted_server server{{.pong_timeout = 10s}};
+    server.connect("anna");
+    for (int seconds = 0; seconds != 11; ++seconds) {
+        server.pass(1s);
+        server.to("anna").emit("tick");
+    }
+    CHECK_FALSE(server.is_connected("anna"));
+}
+
+TEST_CASE("who takes no byte for write_timeout is cut") {
+    scripted_server server{{.write_timeout = 15s}};
+    diary told{server};
+    auto& anna = server.connect("anna");
+    anna.reads_only(5);
+    server.to("anna").emit_message("hello there");
+    server.settle();
+    server.pass(14'990ms);
+    CHECK(server.is_connected("anna"));
+    server.pass(26ms);
+    CHECK(told.read() ==
+          "anna error " + std::to_string(static_cast<int>(errc::write_timeout)) + ", anna gone 1006 the peer took no byte for write_timeout");
+    CHECK(anna.heard() == "... reset");  // reset: what it was sent did not all arrive
+}
+
+TEST_CASE("who takes a little now and then is not cut") {
+    scripted_server server{{.write_timeout = 15s, .pong_timeout = 1000s}};
+    auto& anna = server.connect("anna");
+    anna.reads_only(0);
+    server.to("anna").emit_message(line(100));
+    server.settle();
+    for (int n = 0; n != 20; ++n) {
+        server.pass(14s);
+        anna.reads(1);
+    }
+    CHECK(server.is_connected("anna"));
+    anna.reads_everything();
+    CHECK(anna.heard() == "text(100 bytes)");
+    server.pass(100s);
+    CHECK(server.is_connected("anna"));
+}
+
+TEST_CASE("room that brings no progress does not put write_timeout off") {
+    scripted_server server{{.write_timeout = 15s}};
+    auto& anna = server.connect("anna");
+    anna.reads_only(0);
+    server.to("anna").emit_message("hello");
+    server.settle();
+    server.pass(10s);
+    anna.stream().most_at_once = 0;
+    anna.reads(1);  // writable, and then it is not
+    server.pass(5'010ms);
+    CHECK_FALSE(server.is_connected("anna"));
+}
+
+TEST_CASE("a ping that falls due while the client lags is sent all the same") {
+    // It was left out, so that a client which read slowly and then well was cut without having been asked.
+    scripted_server server{{.write_timeout = 15s, .pong_timeout = 60s}};
+    auto& anna = server.connect("anna");
+    server.pass(50s);
+    anna.reads_only(0);
+    server.to("anna").emit_message("slowly");
+    server.settle();
+    server.pass(5s);
+    anna.reads_everything();
+    CHECK(anna.heard() == "text(slowly) ping()");
+    anna.pongs();
+    server.pass(50s);
+    CHECK(server.is_connected("anna"));
+    CHECK(anna.heard() == "");
+}
+
+TEST_CASE("the alarm is set for deadlines and not for messages") {
+    scripted_server server;
+    server.on_message([](connection& c, message_view m) { c.emit_message(m); });
+    auto& anna = server.connect("anna");
+    const auto alarm = server.loop().alarm();
+    for (int n = 0; n != 100; ++n) anna.says("hello");
+    CHECK(server.loop().alarm() == alarm);
+    CHECK(server.loop().alarms == 0);
+    server.pass(50s);
+    anna.says("here");
+    server.pass(53s);
+    CHECK(server.loop().alarms <= 2);
+}
+
+// ------------------------------------------------------------------------------------------------------------- the outbox
+
+TEST_CASE("a full outbox closes only its own connection") {
+    scripted_server server{{.max_outbox_bytes = 100}};
+    diary told{server};
+    auto& fast = server.connect("fast");
+    auto& slow = server.connect("slow");
+    for (const auto* id : {"fast", "slow"}) server.join(id, "room");
+    server.settle();
+    slow.reads_only(0);
+
+    for (const int n : {1, 2, 3, 4}) {
+        server.to("room").emit("tick", n);
+        server.settle();
+    }
+
+    CHECK(fast.heard() == "tick(1) tick(2) tick(3) tick(4)");
+    CHECK(told.read() == "slow error " + std::to_string(static_cast<int>(errc::outbox_full)) + ", slow gone 1013 too slow");
+    CHECK(server.members("room") == std::vector<std::string>{"fast"});
+    slow.reads_everything();
+    CHECK(slow.heard() == "tick(1) tick(2) tick(3) close(1013 too slow) end");
+}
+
+TEST_CASE("an outbox takes max_outbox_bytes and not one more") {
+    const auto hears = [](std::size_t second) {
+        scripted_server server{{.max_outbox_bytes = 100}};
+        auto& anna = server.connect("anna");
+        anna.reads_only(0);
+        server.in_turn([&] { anna.self().emit_message(line(48)); });
+        CHECK(anna.self().buffered_amount() == 50);
+        server.in_turn([&] { anna.self().emit_message(line(second)); });
+        anna.reads_everything();
+        return anna.heard();
+    };
+    const std::string first = "text(" + line(48) + ")";
+    CHECK(hears(48) == first + " " + first);
+    CHECK(hears(49) == first + " close(1013 too slow) end");
+}
+
+TEST_CASE("every way of sending minds the bound of the outbox") {
+    // Direct and small, direct and large, to a room and small, to a room and large, a ping.
+    const std::vector<std::function<void(connection&)>> ways = {
+        [](connection& c) { c.emit_message(line(90)); },
+        [](connection& c) { c.emit_message(line(5000)); },
+        [](connection& c) { c.emit("event", line(90)); },
+        [](connection& c) { c.emit("event", line(5000)); },
+        [](connection& c) { c.to(arke::all).emit("event", line(90)); },
+        [](connection& c) { c.to(arke::all).emit("event", line(5000)); },
+        [](connection& c) { c.ping(as_bytes(line(90))); },
+    };
+    for (std::size_t n = 0; n != ways.size(); ++n) {
+        INFO("way " << n);
+        scripted_server server{{.max_outbox_bytes = 100}, 1, 1024};
+        auto& anna = server.connect("anna");
+        anna.reads_only(0);
+        server.in_turn([&] { ways[n](anna.self()); });  // a single one is taken while nothing waits
+        CHECK(server.is_connected("anna"));
+        server.in_turn([&] { ways[n](anna.self()); });
+        CHECK_FALSE(server.is_connected("anna"));
+        anna.reads_everything();
+        const auto heard = anna.heard();
+        CHECK(heard.ends_with(" close(1013 too slow) end"));
+        CHECK(std::count(heard.begin(), heard.end(), '(') == 2);
+    }
+}
+
+TEST_CASE("a ping flood from a client that never reads holds one pong") {
+    scripted_server server;
+    auto& anna = server.connect("anna");
+    anna.reads_only(0);
+    anna.pings("first");
+    const auto one_waits = anna.self().buffered_amount();
+    CHECK(one_waits == 7);
+    for (int n = 0; n != 10'000; ++n) anna.pings(std::to_string(n));
+    CHECK(anna.self().buffered_amount() <= 2 * 7);
+    anna.reads_everything();
+    CHECK(anna.heard().starts_with("pong(first)"));
+    anna.pings("again");
+    CHECK(anna.heard() == "pong(again)");
+}
+
+TEST_CASE("a ping flood within one burst is closed by backpressure or bounded by the turn buffer") {
+    scripted_server server{{.max_outbox_bytes = 20'000}};
+    auto& anna = server.connect("anna");
+    anna.reads_only(0);
+    std::string burst;
+    for (int n = 0; n != 20'000; ++n) burst += client_frame(0x89, line(100));
+    anna.sends(burst);
+    CHECK(anna.self().buffered_amount() <= 17'000);
+    server.pass(16s);
+    CHECK(anna.heard() == "reset");
+}
+
+TEST_CASE("pings are answered with what they carried, and the application hears of them") {
+    scripted_server server;
+    diary told{server};
+    auto& anna = server.connect("anna");
+    anna.pings("abc");
+    anna.pongs("unasked");
+    CHECK(anna.heard() == "pong(abc)");
+    CHECK(told.read() == "anna pings, anna pongs");
+}
+
+TEST_CASE("a ping whose pong overflows the outbox is the last that is heard of") {
+    // on_ping ran for a connection that was over.
+    scripted_server server{{.max_outbox_bytes = 10}};
+    diary told{server};
+    auto& anna = server.connect("anna");
+    anna.reads_only(0);
+    server.in_turn([&] { anna.self().emit_message("12345678"); });
+    anna.pings();
+    CHECK(told.read() == "anna error " + std::to_string(static_cast<int>(errc::outbox_full)) + ", anna gone 1013 too slow");
+}
+
+TEST_CASE("a payload is not copied for those who lag") {
+    // Everyone's share of a large frame is counted by its own bytes, but the memory is one frame's: nothing is taken off it
+    // until the last has read.
+    scripted_server server{{.max_outbox_bytes = 10'000'000}};
+    std::vector<client*> readers;
+    for (int n = 0; n != 20; ++n) {
+        readers.push_back(&server.connect("r" + std::to_string(n)));
+        readers.back()->reads_only(static_cast<std::size_t>(n) * 1000);
+    }
+    server.to(arke::all).emit_message(line(50'000));
+    server.settle();
+    for (auto* r : readers) r->reads_everything();
+    for (auto* r : readers) CHECK(r->heard() == "text(50000 bytes)");
+}
+
+TEST_CASE("a message larger than the turn buffer keeps its place") {
+    for (const std::size_t room : {std::size_t{0}, std::size_t{1}, std::size_t{700}, std::size_t{3000}, scripted_transport::everything}) {
+        scripted_server server{{.max_outbox_bytes = 1'000'000}, 1, 1024};
+        auto& anna = server.connect("anna");
+        auto& ben = server.connect("ben");
+        anna.reads_only(room);
+        server.in_turn([&] {
+            anna.self().emit("small", 1);
+            anna.self().emit_message(line(2500));
+            server.to(arke::all).emit("all", 2);
+            anna.self().emit("event", line(3000));
+            server.to(arke::all).emit("all", line(4000));
+            anna.self().emit("small", 3);
+            std::string gone = "this memory is not used after the call, xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx";
+            gone.resize(2000, 'y');
+            anna.self().emit_message(gone);
+            gone.assign(gone.size(), '?');
+        });
+        anna.reads_everything();
+        CHECK(anna.bytes().find('?') == std::string_view::npos);
+        CHECK(anna.heard() == "small(1) text(2500 bytes) all(2) event(3000 bytes) all(4000 bytes) small(3) text(2000 bytes)");
+        CHECK(ben.heard() == "all(2) all(4000 bytes)");
+    }
+}
+
+TEST_CASE("a reader that stops and goes loses nothing and hears nothing twice") {
+    scripted_server server{{.max_outbox_bytes = 1'000'000}, 1, 1024};
+    auto& anna = server.connect("anna");
+    std::string expected;
+    std::mt19937 random{5};
+    anna.reads_only(0);
+    for (int n = 0; n != 500; ++n) {
+        server.in_turn([&] {
+            for (unsigned i = random() % 4; i != 0; --i) {
+                const auto text = std::to_string(n) + line(random() % 300);
+                expected += server_frame(0x81, text);
+                if (random() % 2 == 0) {
+                    anna.self().emit_message(text);
+                } else {
+                    server.to(arke::all).emit_message(text);
+                }
+            }
+        });
+        if (random() % 3 == 0) anna.reads(random() % 900);
+    }
+    anna.reads_everything();
+    CHECK(anna.bytes() == expected);
+}
+
+// ----------------------------------------------------------------------------------------------------- writes that fail
+
+namespace {
+
+/// One connection's life, with every way of sending in it, over a stream that the caller has prepared. What was sent, and how
+/// often on_disconnect ran.
+struct life {
+    std::string sent;
+    int operations = 0;
+    int disconnects = 0;
+    bool was_freed = false;
+
+    template <class Prepare, class Afterwards>
+    life(Prepare prepare, Afterwards afterwards) {
+        scripted_server server{{.max_outbox_bytes = 1'000'000}, 1, 1024};
+        server.on_disconnect([this](connection& c) { disconnects += c.id() == "anna" ? 1 : 0; });
+        server.on_message([&](connection& c, message_view m) {
+            c.emit("echo", m.data);
+            c.to(arke::all).emit("said", m.data);
+        });
+        server.on_connection([](connection& c) { c.emit("welcome", c.id()); });
+        auto& anna = server.connect("anna", 0, prepare);
+        server.settle();
+        server.connect("ben");
+        const auto go_on = [&] { return server.is_connected("anna"); };
+        if (go_on()) {
+            server.in_turn([&] {
+                anna.self().emit("small", 1);
+                server.to(arke::all).emit("all", 2);
+                anna.self().emit_message(line(600, 'a'));
+                server.to(arke::all).emit_message(line(300, 'b'));
+                anna.self().emit("small", line(400, 'c'));
+                anna.self().emit("small", line(450, 'd'));
+                anna.self().emit("small", line(420, 'e'));  // the turn buffer is full: what it holds goes first
+                anna.self().ping();
+            });
+        }
+        server.settle();
+        if (go_on()) anna.sends(client_frame(0x81, "one") + client_frame(0x89, "p") + client_frame(0x81, "two"));
+        server.settle();
+        if (go_on()) server.in_turn([&] { anna.self().disconnect(close_code::normal, "the end"); });
+        anna.closes(1000);
+        afterwards(anna);
+        server.settle();
+        sent = anna.stream().sent;
+        operations = anna.stream().operations;
+        CHECK((anna.stream().is_closed || anna.stream().is_shut || anna.stream().waits_for_room()));
+        if (!anna.stream().is_closed) anna.hangs_up();
+        server.settle();
+        was_freed = anna.is_freed();
+    }
+};
+
+const auto no_change = [](auto&) {};
+
+}  // namespace
+
+TEST_CASE("whichever write fails, what was sent is whole and in order, and the connection ends once") {
+    // After a failed write of what the turn had gathered, later writes of the same turn went out, and left a gap in the stream.
+    const life good{no_change, no_change};
+    REQUIRE(good.operations > 5);
+    REQUIRE(good.disconnects == 1);
+    for (int n = 0; n != good.operations; ++n) {
+        const life broken{[n](scripted_transport& t) { t.fails_at = n; }, no_change};
+        INFO("operation " << n);
+        CHECK(good.sent.starts_with(broken.sent));
+        CHECK(broken.sent.size() < good.sent.size());
+        CHECK(broken.operations == n + 1);
+        CHECK(broken.disconnects == 1);
+        CHECK(broken.was_freed);
+    }
+}
+
+TEST_CASE("whichever write is short, at whichever byte, the rest follows in order") {
+    const life good{no_change, no_change};
+    for (std::size_t n = 0; n < good.sent.size(); ++n) {
+        const life slow{[n](scripted_transport& t) { t.room = n; }, [](client& c) { c.reads_everything(); }};
+        REQUIRE(slow.sent == good.sent);
+        REQUIRE(slow.disconnects == 1);
+        REQUIRE(slow.was_freed);
+    }
+}
+
+TEST_CASE("a stream that takes a few bytes at a time gets all of them") {
+    const life good{no_change, no_change};
+    for (const std::size_t n : {1U, 2U, 7U, 100U, 999U}) {
+        const life slow{[n](scripted_transport& t) { t.most_at_once = n; },
+                        [](client& c) {
+                            while (c.stream().waits_for_room()) c.reads_everything();
+                        }};
+        CHECK(slow.sent == good.sent);
+        CHECK(slow.disconnects == 1);
+        CHECK(slow.was_freed);
+    }
+}
+
+TEST_CASE("a stream that is short and then breaks keeps the beginning, whichever write it is") {
+    const life good{no_change, no_change};
+    for (std::size_t room = 0; room < good.sent.size(); room += 37) {
+        for (int n = 1; n != 6; ++n) {
+            const life broken{[&](scripted_transport& t) {
+                                  t.room = room;
+                                  t.fails_at = n;
+                              },
+                              [](client& c) { c.reads_everything(); }};
+            REQUIRE(good.sent.starts_with(broken.sent));
+            REQUIRE(broken.disconnects == 1);
+            REQUIRE(broken.was_freed);
+        }
+    }
+}
+
+TEST_CASE("a stream that fails a write and never tells its end is cut at write_timeout") {
+    scripted_server server{{.write_timeout = 15s}};
+    diary told{server};
+    auto& anna = server.connect("anna");
+    anna.stream().fails_at = anna.stream().operations;
+    server.in_turn([&] { anna.self().emit_message("lost"); });
+    server.loop().pass(16'000);  // and not settle(), which would tell it
+    CHECK(told.text.ends_with("anna gone 1006 the peer took no byte for write_timeout"));
+    CHECK(anna.stream().is_closed);
+}
+
+// ----------------------------------------------------------------------------------------------------- against a model
+
+namespace {
+
+/// Random sends to connections and rooms, with streams that take what they like, against the plainest possible model: a string
+/// for each connection, and a set for each room.
+void compare_with_model(unsigned seed, std::size_t write_buffer_size, bool one_turn_each) {
+    constexpr std::size_t people = 6;
+    const std::vector<std::string> rooms = {"red", "green", "blue"};
+    std::mt19937 random{seed};
+    const auto any = [&](std::size_t below) { return static_cast<std::size_t>(random() % below); };
+
+    scripted_server server{{.max_message_size = 5000, .max_outbox_bytes = 100'000'000}, 1, write_buffer_size};
+    std::vector<client*> clients;
+    std::map<std::string, std::string> expected;
+    std::map<std::string, std::set<std::string>> members;
+    for (std::size_t n = 0; n != people; ++n) {
+        clients.push_back(&server.connect("p" + std::to_string(n)));
+        expected["p" + std::to_string(n)];
+    }
+    server.on_message([&](connection& c, message_view m) {
+        c.emit_message(m);
+        expected[c.id()] += server_frame(m.is_text ? 0x81 : 0x82, m.data);
+    });
+    int number = 0;
+
+    const auto act = [&] {
+        auto& me = *clients[any(people)];
+        const auto my_id = me.self().id();
+        std::string text = std::to_string(number++) + ":";
+        text.resize(text.size() + (any(4) == 0 ? any(3000) : any(60)), static_cast<char>('a' + any(26)));
+        const auto event = server_frame(0x81, client::event_text("e", text));
+        switch (any(10)) {
+            case 0:
+            case 1:
+                me.self().emit("e", text);
+                expected[my_id] += event;
+                break;
+            case 2:
+                me.self().emit_message(text);
+                expected[my_id] += server_frame(0x81, text);
+                break;
+            case 3: {
+                const auto& name = rooms[any(rooms.size())];
+                CHECK(me.self().join(name));
+                members[name].insert(my_id);
+                break;
+            }
+            case 4: {
+                const auto& name = rooms[any(rooms.size())];
+                CHECK(me.self().leave(name) == (members[name].erase(my_id) != 0));
+                break;
+            }
+            case 5:
+            case 6: {
+                const auto& name = rooms[any(rooms.size())];
+                me.self().to(name).emit("e", text);
+                for (const auto& id : members[name]) expected[id] += event;
+                break;
+            }
+            case 7: {
+                const auto& name = rooms[any(rooms.size())];
+                const auto& other = rooms[any(rooms.size())];
+                me.self().to(name, other, my_id).emit("e", text);
+                std::set<std::string> all{my_id};
+                all.insert(members[name].begin(), members[name].end());
+                all.insert(members[other].begin(), members[other].end());
+                for (const auto& id : all) expected[id] += event;
+                break;
+            }
+            case 8: {
+                const auto& name = rooms[any(rooms.size())];
+                me.self().to(arke::not_me).except(name).emit("e", text);
+                for (auto& [id, stream] : expected) {
+                    if (id != my_id && !members[name].contains(id)) stream += event;
+                }
+                break;
+            }
+            default: {
+                std::string burst;
+                for (std::size_t n = any(3); n != 0; --n) burst += client_frame(0x82, text);
+                if (!burst.empty()) me.sends(burst);  // in the same turn: what was gathered leaves early
+                break;
+            }
+        }
+    };
+
+    for (int turn = 0; turn != 150; ++turn) {
+        if (one_turn_each) {
+            server.in_turn(act);
+        } else {
+            server.in_turn([&] {
+                for (std::size_t n = any(12); n != 0; --n) act();
+            });
+        }
+        auto& c = *clients[any(people)];
+        switch (any(5)) {
+            case 0: c.reads_only(any(2000)); break;
+            case 1: c.reads(any(4000)); break;
+            case 2: c.reads_everything(); break;
+            default: break;
+        }
+    }
+    for (auto* c : clients) {
+        c->reads_everything();
+        INFO("seed " << seed << ", turn buffer " << write_buffer_size);
+        REQUIRE(c->bytes() == expected[c->self().id()]);
+        REQUIRE(c->self().buffered_amount() == 0);
+    }
+    for (const auto& name : rooms) {
+        auto ids = server.members(name);
+        REQUIRE(std::set<std::string>(ids.begin(), ids.end()) == members[name]);
+    }
+}
+
+}  // namespace
+
+TEST_CASE("direct and shared frames keep their order for everyone, whatever the streams take") {
+    for (unsigned seed = 0; seed != 40; ++seed) {
+        for (const std::size_t size : {std::size_t{1024}, std::size_t{1500}, std::size_t{4096}, std::size_t{16 * 1024}}) {
+            compare_with_model(seed, size, seed % 4 == 0);
+        }
+    }
+}
+
+TEST_CASE("whatever happens to a connection in whatever order, it ends once and nothing follows its close") {
+    for (unsigned seed = 0; seed != 400; ++seed) {
+        INFO("seed " << seed);
+        std::mt19937 random{seed};
+        scripted_server server{{.max_outbox_bytes = 3000}, 1, 1024};
+        int disconnects = 0;
+        int late = 0;
+        bool over = false;
+        server.on_disconnect([&] {
+            ++disconnects;
+            over = true;
+        });
+        server.on_message([&](connection& c, message_view m) {
+            late += over;
+            if (m.data == "quit") c.disconnect();
+            c.emit_message(m);
+        });
+        server.on_ping([&] { late += over; });
+        auto& anna = server.connect("anna");
+        const auto handle = server.find("anna");
+        for (int n = 0; n != 25; ++n) {
+            switch (random() % 14) {
+                case 0: anna.says("hello"); break;
+                case 1: anna.pings(line(100)); break;
+                case 2: anna.sends(client_frame(0x81, line(900))); break;
+                case 3: anna.reads_only(random() % 500); break;
+                case 4: anna.reads(random() % 500); break;
+                case 5: anna.reads_everything(); break;
+                case 6: server.pass(std::chrono::milliseconds{random() % 9000}); break;
+                case 7: handle.emit_message(line(random() % 1500)); break;
+                case 8: server.to(arke::all).emit("all", line(random() % 1500)); break;
+                case 9:
+                    if (random() % 4 == 0) handle.disconnect();
+                    break;
+                case 10:
+                    if (random() % 4 == 0) anna.closes(1000);
+                    break;
+                case 11:
+                    if (random() % 4 == 0) anna.sends(random() % 2 == 0 ? client_frame(0x83, "") : client_frame(0x81, "quit"));
+                    break;
+                case 12:
+                    if (random() % 8 == 0) anna.hangs_up();
+                    break;
+                default:
+                    if (random() % 8 == 0) anna.stream().fails_at = anna.stream().operations;
+                    break;
+            }
+            if (random() % 2 == 0) server.settle();
+        }
+        anna.reads_everything();
+        const auto heard = anna.heard();
+        REQUIRE(heard.find("garbage") == std::string::npos);
+        if (const auto close = heard.find("close("); close != std::string::npos) {
+            REQUIRE(heard.find('(', close + 6) == std::string::npos);
+        }
+        if (!anna.stream().is_closed) anna.vanishes();
+        server.settle();
+        REQUIRE(disconnects == 1);
+        REQUIRE(late == 0);
+    }
+}
