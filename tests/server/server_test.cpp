@@ -606,7 +606,9 @@ TEST_CASE("a handle may be used after the disconnect, and after the server is go
 
 TEST_CASE("two endpoints on one port have handlers, connections, rooms and configs of their own") {
     running_server net{named(GENERATE(from_range(all_loops())), {.endpoint = "/one"})};
-    auto other = net->endpoint("/two", {.max_message_size = 40, .id_generator = [](const arke::request&) { return "ann"; }});
+    auto other = net->endpoint("/two", {.max_message_size = 40,
+                                         .id_generator = [](const arke::request&) { return "ann"; },
+                                         .log = [](std::string_view) {}});
     net->on("where", [](connection& c) { c.emit("one"); });
     other.on("where", [](connection& c) { c.emit("two"); });
     net->on_connection([](connection& c) { c.join("tea"); });

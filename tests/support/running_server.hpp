@@ -70,10 +70,11 @@ inline std::vector<loop_kind> all_loops() {
 #endif
 }
 
-/// A config for a test: this loop, no signals, no word on std::clog.
+/// A config for a test: this loop, no signals, no word on std::clog, and no long wait for clients that a test has left.
 inline config quiet(loop_kind loop, config c = {}) {
     c.listener.loop = loop;
     c.listener.stop_on_signals = false;
+    if (c.listener.stop_timeout == listener_config{}.stop_timeout) c.listener.stop_timeout = std::chrono::milliseconds{200};
     if (!c.log) c.log = [](std::string_view) {};
     return c;
 }

@@ -51,7 +51,8 @@ private:
     std::string address_;
     std::uint16_t port_;
     std::string in_;         // what was read and not served
-    std::size_t scanned_ = 0;
+    std::size_t scanned_ = 0;  // of that
+    std::size_t served_ = 0;   // within a call of serve()
     wire::header_scanner scanner_;
     std::string out_;        // what the kernel did not take
     bool full_ = false;

@@ -90,20 +90,24 @@ ARKE_INLINE void session::on_bytes(std::span<char> bytes) {
 }
 
 ARKE_INLINE void session::serve() {
-    while (!closing_ && transport_ != nullptr && out_.empty() && scanned_ != in_.size()) {
-        const auto seen = scanner_.feed(std::string_view{in_}.substr(scanned_));
-        scanned_ = in_.size();
+    // What was served goes in one piece at the end: a buffer full of pipelined requests is not moved once for each.
+    served_ = 0;
+    std::size_t scanned = scanned_;
+    while (!closing_ && transport_ != nullptr && out_.empty() && scanned != in_.size()) {
+        const auto seen = scanner_.feed(std::string_view{in_}.substr(scanned));
+        scanned = in_.size();
         is_head_ = false;
-        if (seen == wire::header_scanner::result::more) return;
+        if (seen == wire::header_scanner::result::more) break;
         if (seen == wire::header_scanner::result::refused) return refuse(wire::refusal_of(scanner_.fault()));
-        const auto begin = scanner_.begin();
-        const auto end = scanner_.end();
-        const std::string block = in_.substr(begin, end - begin);
-        in_.erase(0, end);
-        scanned_ = 0;
+        const std::string block = in_.substr(served_ + scanner_.begin(), scanner_.end() - scanner_.begin());
+        served_ += scanner_.end();
+        scanned = served_;
         scanner_.reset();
         serve_request(block);
     }
+    if (transport_ == nullptr) return;
+    in_.erase(0, served_);
+    scanned_ = scanned - served_;
 }
 
 ARKE_INLINE void session::serve_request(std::string_view block) {
@@ -214,6 +218,7 @@ ARKE_INLINE void session::upgrade(const request& r, core::endpoint& to) {
         cancel();
         auto& t = *std::exchange(transport_, nullptr);
         const boost::intrusive_ptr<session> self{this};
+        in_.erase(0, served_);
         std::string rest = std::move(in_);
         t.set_user(p);
         p->open(t, greeting);

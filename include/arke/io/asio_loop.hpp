@@ -12,6 +12,7 @@
 
 #include <chrono>
 #include <memory>
+#include <mutex>
 #include <optional>
 #include <vector>
 
@@ -38,7 +39,11 @@ public:
           strand_{std::in_place, asio::make_strand(context)},
           timer_{std::in_place, context} {}
 
-    asio::any_io_executor get_executor() override { return strand_ ? asio::any_io_executor{*strand_} : asio::any_io_executor{}; }
+    /// Empty after shut_down().
+    asio::any_io_executor get_executor() override {
+        const std::lock_guard lock{strand_mutex_};
+        return strand_ ? asio::any_io_executor{*strand_} : asio::any_io_executor{};
+    }
     const strand_type& strand() const noexcept { return *strand_; }
     asio::io_context& context() noexcept { return context_; }
 
@@ -53,6 +58,8 @@ public:
     virtual void shut_down() {
         end_posts();
         timer_.reset();
+        // Other threads may be asking whose turn it is.
+        const std::lock_guard lock{strand_mutex_};
         strand_.reset();
     }
 
@@ -72,7 +79,10 @@ protected:
         });
     }
 
-    bool is_running_here() const noexcept override { return strand_ && strand_->running_in_this_thread(); }
+    bool is_running_here() const noexcept override {
+        const std::lock_guard lock{strand_mutex_};
+        return strand_ && strand_->running_in_this_thread();
+    }
 
     core::millis read_clock() const noexcept override { return clock_now(); }
 
@@ -88,6 +98,7 @@ protected:
 
 private:
     asio::io_context& context_;
+    mutable std::mutex strand_mutex_;  // only shut_down() changes it; a strand must not outlive its io_context
     std::optional<strand_type> strand_;
     std::optional<asio::steady_timer> timer_;
 };

@@ -31,7 +31,8 @@ public:
                                self->reading_ = false;
                                if (ec || !self->user_) return;
                                const core::loop::turn guard{*self->loop_};
-                               if (self->user_) self->read();  // what the turn began with may have closed it
+                               // What the turn began with may have closed it, or paused it.
+                               if (self->user_ && !self->paused_) self->read();
                            }));
     }
 

@@ -1,0 +1,74 @@
+#include <arke/arke.hpp>
+#include <string>
+#include <vector>
+
+#include "tests/support/catch.hpp"
+#include "tests/support/client.hpp"
+#include "tests/support/running_server.hpp"
+
+#ifdef __linux__
+#include <sys/resource.h>
+#include <unistd.h>
+
+using namespace arke::test;
+
+namespace {
+
+/// Lets the process open no further descriptor, for as long as it lives.
+class no_descriptors {
+public:
+    no_descriptors() {
+        ::getrlimit(RLIMIT_NOFILE, &before_);
+        // The lowest that is free is the next to be given.
+        const int next = ::dup(0);
+        ::close(next);
+        auto now = before_;
+        now.rlim_cur = static_cast<rlim_t>(next);
+        ::setrlimit(RLIMIT_NOFILE, &now);
+    }
+    ~no_descriptors() { ::setrlimit(RLIMIT_NOFILE, &before_); }
+    no_descriptors(const no_descriptors&) = delete;
+    no_descriptors& operator=(const no_descriptors&) = delete;
+
+private:
+    rlimit before_{};
+};
+
+}  // namespace
+
+TEST_CASE("out of descriptors, the server says so once a second, serves those it has, and accepts again when there are some") {
+    journal lines;
+    running_server net{quiet(GENERATE(from_range(all_loops())), {.log = [&](std::string_view line) { lines.add(std::string{line}); }})};
+    net->on_connection([](arke::connection& c) { c.emit("ready"); });
+    net->on_message([](arke::connection& c, arke::message_view m) { c.emit_message(m); });
+    net.start();
+    client there{net.port()};
+    REQUIRE(there.receive() == "ready;0;");
+    // Sanitizers look at memory through a pipe, and need a descriptor for what they have not seen before.
+    there.send("served");
+    REQUIRE(there.receive() == "served");
+
+    boost::asio::io_context context;
+    tcp::socket late{context, tcp::v4()};
+    std::string first;
+    {
+        const no_descriptors left;
+        // The kernel completes the connection; the server cannot take it.
+        late.connect(local(net.port()));
+        first = lines.wait(1);
+        there.send("still served");
+        CHECK(there.receive() == "still served");
+    }
+    CHECK(first.starts_with("cannot accept connections: "));
+    CHECK(first.find("raise the limit on open files") != std::string::npos);
+    const std::string request = "GET /nothing HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
+    boost::asio::write(late, boost::asio::buffer(request));
+    std::string answer(12, '\0');
+    const auto failed = wait_for(
+        context, [&](auto handler) { boost::asio::async_read(late, boost::asio::buffer(answer), handler); }, [&] { late.close(); });
+    CHECK_FALSE(failed);
+    CHECK(answer == "HTTP/1.1 404");
+    CHECK(lines.size() <= 2);
+}
+
+#endif

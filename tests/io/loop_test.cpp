@@ -1,0 +1,249 @@
+#include <arke/io/make_loop.hpp>
+#include <array>
+#include <boost/asio/io_context.hpp>
+#include <functional>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "tests/support/catch.hpp"
+#include "tests/support/running_server.hpp"
+
+#ifdef __linux__
+#include <sys/socket.h>
+#include <unistd.h>
+
+using namespace arke;
+using arke::test::all_loops;
+
+namespace {
+
+/// A user of a transport that writes down what it hears, and does what the test says.
+class listener final : public core::stream_user {
+public:
+    void on_bytes(std::span<char> bytes) override {
+        heard.append(bytes.data(), bytes.size());
+        ++reads;
+        if (then) then();
+    }
+    void on_writable() override {
+        heard += "<writable>";
+        if (writable) writable();
+    }
+    void on_end(error_code why) override {
+        heard += why ? "<broken>" : "<end>";
+        if (transport != nullptr) std::exchange(transport, nullptr)->close(false);
+    }
+    void on_timer(core::millis) override { heard += "<timer>"; }
+    void on_stop() override {}
+
+    std::string heard;
+    int reads = 0;
+    std::function<void()> then;
+    std::function<void()> writable;
+    core::transport* transport = nullptr;
+};
+
+/// A loop in this thread, and pairs of sockets whose one end it has.
+class bench {
+public:
+    bench() {
+        settings_.loop = GENERATE(from_range(all_loops()));
+        settings_.read_buffer_size = 4096;
+        loop = io::make_loop(context, 0, settings_);
+    }
+    ~bench() {
+        loop->shut_down();
+        for (const int fd : ends_) ::close(fd);
+    }
+    bench(const bench&) = delete;
+    bench& operator=(const bench&) = delete;
+
+    /// The test's end of the pair.
+    int attach(const boost::intrusive_ptr<listener>& user) {
+        std::array<int, 2> pair{};
+        REQUIRE(::socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, pair.data()) == 0);
+        const core::loop::turn guard{*loop};
+        user->transport = loop->attach(pair[0], user);
+        REQUIRE(user->transport != nullptr);
+        ends_.push_back(pair[1]);
+        return pair[1];
+    }
+
+    /// Closes the test's end.
+    void hang_up(int fd) {
+        std::erase(ends_, fd);
+        ::close(fd);
+    }
+
+    static void say(int fd, std::string_view text) { REQUIRE(::send(fd, text.data(), text.size(), MSG_NOSIGNAL) == static_cast<ssize_t>(text.size())); }
+
+    /// Runs until it holds; a bound on its patience.
+    bool until(const std::function<bool()>& holds) {
+        const auto end = std::chrono::steady_clock::now() + test::patience;
+        while (!holds() && std::chrono::steady_clock::now() < end) context.run_one_for(std::chrono::milliseconds{50});
+        return holds();
+    }
+
+    boost::asio::io_context context;
+    io::asio_loop_ptr loop;
+
+private:
+    listener_config settings_;
+    std::vector<int> ends_;
+};
+
+using user_ptr = boost::intrusive_ptr<listener>;
+
+}  // namespace
+
+TEST_CASE("bytes, then the end, are heard in order, and the user is freed after close") {
+    bench b;
+    const user_ptr user{new listener};
+    const int fd = b.attach(user);
+    CHECK(b.loop->load() == 1);
+    CHECK(user->use_count() == 2);
+    bench::say(fd, "hello");
+    CHECK(b.until([&] { return user->heard == "hello"; }));
+    bench::say(fd, " again");
+    b.hang_up(fd);
+    CHECK(b.until([&] { return user->heard == "hello again<end>"; }));
+    CHECK(b.loop->load() == 0);
+    CHECK(b.until([&] { return user->use_count() == 1; }));
+}
+
+TEST_CASE("more than the loop's buffer is read in parts, and others get their turn between them") {
+    bench b;
+    const user_ptr talker{new listener};
+    const user_ptr other{new listener};
+    const int loud = b.attach(talker);
+    const int quiet = b.attach(other);
+    bench::say(loud, std::string(40'000, 'x'));
+    bench::say(quiet, "hey");
+    int reads_before_other = -1;
+    other->then = [&] { reads_before_other = talker->reads; };
+    CHECK(b.until([&] { return talker->heard.size() == 40'000 && !other->heard.empty(); }));
+    CHECK(talker->reads >= 10);
+    CHECK(reads_before_other <= 2);
+}
+
+TEST_CASE("a transport whose reads are paused says nothing until they are resumed") {
+    // On the portable loop the wait that was under way still brought one read.
+    bench b;
+    const user_ptr paused{new listener};
+    const user_ptr other{new listener};
+    const int fd = b.attach(paused);
+    const int canary = b.attach(other);
+    {
+        const core::loop::turn guard{*b.loop};
+        paused->transport->pause_reads(true);
+    }
+    bench::say(fd, "early");
+    bench::say(canary, "a");
+    CHECK(b.until([&] { return other->heard == "a"; }));
+    bench::say(canary, "b");
+    CHECK(b.until([&] { return other->heard == "ab"; }));
+    CHECK(paused->heard == "");
+    {
+        const core::loop::turn guard{*b.loop};
+        paused->transport->pause_reads(false);
+    }
+    CHECK(b.until([&] { return paused->heard == "early"; }));
+    b.hang_up(fd);
+    CHECK(b.until([&] { return paused->heard == "early<end>"; }));
+}
+
+TEST_CASE("a send that the kernel does not take whole is followed by on_writable when there is room") {
+    bench b;
+    const user_ptr user{new listener};
+    const int fd = b.attach(user);
+    const std::string big(8U << 20U, 'x');
+    std::size_t sent = 0;
+    const auto send = [&] {
+        const std::string_view rest = std::string_view{big}.substr(sent);
+        sent += user->transport->send({&rest, 1}).sent;
+    };
+    {
+        const core::loop::turn guard{*b.loop};
+        send();
+    }
+    CHECK(sent < big.size());
+    user->writable = [&] {
+        if (sent < big.size()) send();
+    };
+    std::size_t received = 0;
+    std::vector<char> buffer(64 * 1024);
+    CHECK(b.until([&] {
+        for (ssize_t n = 0; (n = ::recv(fd, buffer.data(), buffer.size(), 0)) > 0;) received += static_cast<std::size_t>(n);
+        return received == big.size();
+    }));
+    CHECK(user->heard.starts_with("<writable>"));
+}
+
+TEST_CASE("a send to a peer that is gone is an error, and the end follows once") {
+    bench b;
+    const user_ptr user{new listener};
+    const int fd = b.attach(user);
+    b.hang_up(fd);
+    {
+        const core::loop::turn guard{*b.loop};
+        const std::string_view text = "x";
+        CHECK(user->transport->send({&text, 1}).error);
+        CHECK(user->heard == "");
+    }
+    CHECK(b.until([&] { return user->transport == nullptr; }));
+    CHECK((user->heard == "<end>" || user->heard == "<broken>"));
+}
+
+TEST_CASE("work that a turn begins with may close a socket that has just become readable") {
+    // The portable loop read from a socket that the turn's own posts had closed.
+    bench b;
+    const user_ptr user{new listener};
+    const int fd = b.attach(user);
+    bench::say(fd, "too late");
+    b.loop->post([&] {
+        if (user->transport != nullptr) std::exchange(user->transport, nullptr)->close(false);
+    });
+    // Both are ready when the loop begins to run.
+    CHECK(b.until([&] { return user->use_count() == 1; }));
+    CHECK((user->heard == "" || user->heard == "too late"));
+}
+
+TEST_CASE("a user that closes another's socket, or its own, while it hears bytes is safe") {
+    bench b;
+    const user_ptr one{new listener};
+    const user_ptr two{new listener};
+    const int first = b.attach(one);
+    const int second = b.attach(two);
+    const auto close_both = [&] {
+        for (const auto& u : {one, two}) {
+            if (u->transport != nullptr) std::exchange(u->transport, nullptr)->close(true);
+        }
+    };
+    one->then = close_both;
+    two->then = close_both;
+    bench::say(first, "x");
+    bench::say(second, "y");
+    CHECK(b.until([&] { return one->use_count() == 1 && two->use_count() == 1; }));
+    CHECK(one->heard + two->heard == (one->heard.empty() ? "y" : "x"));
+    CHECK(b.loop->load() == 0);
+}
+
+TEST_CASE("posts keep the order of their thread, and none is taken after the end") {
+    bench b;
+    std::string order;
+    for (const char c : {'a', 'b', 'c'}) CHECK(b.loop->post([&order, c] { order += c; }));
+    CHECK(b.until([&] { return order.size() == 3; }));
+    CHECK(order == "abc");
+    const auto token = std::make_shared<int>();
+    CHECK(b.loop->post([token] {}));
+    b.loop->shut_down();
+    CHECK(token.use_count() == 1);
+    CHECK_FALSE(b.loop->post([&] { order += "late"; }));
+    b.context.poll();
+    CHECK(order == "abc");
+}
+
+#endif
