@@ -9,9 +9,7 @@ int main(int argc, char** argv) {
 
     server.on_connection([](arke::connection& c) {
         c.join("room1");
-        c.on("chat", [&c](std::string message) {
-            c.to("room1").emit("chat", "From: " + c.id() + ": " + message);
-        });
+        c.on("chat", [&c](std::string message) { c.to("room1").emit("chat", "From: " + c.id() + ": " + message); });
     });
 
     server.listen("127.0.0.1", argc > 1 ? std::atoi(argv[1]) : 8080);

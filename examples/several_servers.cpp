@@ -29,7 +29,8 @@ int main(int argc, char** argv) {
 
     server.listen("127.0.0.1", port);
     admin.listen("127.0.0.1", admin_port);
-    std::cout << "ws://localhost:" << server.port() << "/news and /ticker, ws://localhost:" << admin.port() << "/admin" << std::endl;
+    std::cout << "ws://localhost:" << server.port() << "/news and /ticker, ws://localhost:" << admin.port() << "/admin"
+              << std::endl;
 
     std::thread admin_thread{[&] { admin.run(); }};
     server.run();

@@ -400,7 +400,8 @@ private:
     friend class basic_endpoint;
     using connection::connection;
 
-    static core::peer* make(core::endpoint& owner, core::loop& on, std::string id, std::size_t protocol, arke::request r) {
+    static core::peer* make(core::endpoint& owner, core::loop& on, std::string id, std::size_t protocol,
+                            arke::request r) {
         return new basic_connection{owner, on, std::move(id), protocol, std::move(r)};
     }
 

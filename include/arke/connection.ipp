@@ -47,15 +47,19 @@ ARKE_INLINE void target::deliver(const outgoing& out) const {
 
 ARKE_INLINE void target::emit_message(std::string_view text) const { deliver(detail::native_text(text)); }
 
-ARKE_INLINE void target::emit_message(bytes_view data) const { deliver(detail::native_bytes(owner_->settings(), data)); }
+ARKE_INLINE void target::emit_message(bytes_view data) const {
+    deliver(detail::native_bytes(owner_->settings(), data));
+}
 
 ARKE_INLINE void target::disconnect(close_code code, std::string_view reason) const {
     detail::check_close(code, reason);  // here: on the loops an exception would meet nobody
-    owner_->for_each(to_, [code, text = std::string{reason}](core::peer& p) { connection::of(p).disconnect(code, text); });
+    owner_->for_each(to_,
+                     [code, text = std::string{reason}](core::peer& p) { connection::of(p).disconnect(code, text); });
 }
 
 ARKE_INLINE void target::join(std::string_view room) const {
-    owner_->for_each(to_, [text = std::string{room}](core::peer& p) { connection::of(p).join(text); }, room);
+    owner_->for_each(
+        to_, [text = std::string{room}](core::peer& p) { connection::of(p).join(text); }, room);
 }
 
 ARKE_INLINE void target::leave(std::string_view room) const {
@@ -64,7 +68,9 @@ ARKE_INLINE void target::leave(std::string_view room) const {
 
 // -------------------------------------------------------------------------------------------------------------- handle
 
-ARKE_INLINE bool connection_handle::is_connected() const { return peer_ && connection::of(*peer_).endpoint().find(peer_->id()) == peer_; }
+ARKE_INLINE bool connection_handle::is_connected() const {
+    return peer_ && connection::of(*peer_).endpoint().find(peer_->id()) == peer_;
+}
 
 ARKE_INLINE const std::string& connection_handle::id() const noexcept {
     static const std::string none;
@@ -97,7 +103,8 @@ ARKE_INLINE bool connection_handle::leave(std::string_view room) const {
 
 // ---------------------------------------------------------------------------------------------------------- connection
 
-ARKE_INLINE connection::connection(core::endpoint& owner, core::loop& on, std::string id, std::size_t protocol, arke::request r)
+ARKE_INLINE connection::connection(core::endpoint& owner, core::loop& on, std::string id, std::size_t protocol,
+                                   arke::request r)
     : peer{owner, on, std::move(id), protocol}, request_{std::make_unique<arke::request>(std::move(r))} {}
 
 ARKE_INLINE connection::~connection() = default;
@@ -148,13 +155,18 @@ ARKE_INLINE void connection::emit_message(std::string_view text) { deliver(detai
 ARKE_INLINE void connection::emit_message(bytes_view data) { deliver(detail::native_bytes(owner().settings(), data)); }
 
 ARKE_INLINE void connection::ping(bytes_view payload) {
-    if (payload.size() > wire::max_control_payload) throw std::invalid_argument{"ping(): a ping carries at most 125 bytes"};
+    if (payload.size() > wire::max_control_payload)
+        throw std::invalid_argument{"ping(): a ping carries at most 125 bytes"};
     on_loop().dispatch([held = core::peer_ptr{this}, data = std::string{as_text(payload)}] {
         of(*held).send(wire::opcode::ping, data);
     });
 }
 
 ARKE_INLINE bool connection::join(std::string_view room) {
+    if (on_loop().is_between_turns()) {
+        const core::loop::turn guard{on_loop()};
+        return join(room);
+    }
     const auto result = endpoint().join(*this, room);
     if (result == core::hub::joined::name_taken) {
         raise({errc::name_taken, {}, detail::printable(room), {}});
@@ -165,6 +177,10 @@ ARKE_INLINE bool connection::join(std::string_view room) {
 }
 
 ARKE_INLINE bool connection::leave(std::string_view room) {
+    if (on_loop().is_between_turns()) {
+        const core::loop::turn guard{on_loop()};
+        return leave(room);
+    }
     if (!on_loop().in_turn()) return endpoint().leave(*this, room);
     const std::string name{room};  // the room may be gone, and its name with it
     if (!endpoint().leave(*this, name)) return false;
@@ -243,7 +259,8 @@ ARKE_INLINE void connection::on_event(const event_view& event, answer_sink* aske
     const bool any = !endpoint().handlers(on_loop()).any.empty() || (own_handlers_ && !own_handlers_->any.empty());
     if (any) return run(&core::handler_set::any, event);
     endpoint().unhandled.fetch_add(1, std::memory_order_relaxed);
-    const bool listening = !endpoint().handlers(on_loop()).error.empty() || (own_handlers_ && !own_handlers_->error.empty());
+    const bool listening =
+        !endpoint().handlers(on_loop()).error.empty() || (own_handlers_ && !own_handlers_->error.empty());
     if (listening) raise({errc::unhandled_event, event.name, "nobody listens to this event", {}});
 }
 
@@ -255,9 +272,13 @@ ARKE_INLINE void connection::send_message(bool is_text, std::string_view data) {
     send(is_text ? wire::opcode::text : wire::opcode::binary, data);
 }
 
-ARKE_INLINE void connection::received_ping(std::string_view payload) { run(&core::handler_set::ping, as_bytes(payload)); }
+ARKE_INLINE void connection::received_ping(std::string_view payload) {
+    run(&core::handler_set::ping, as_bytes(payload));
+}
 
-ARKE_INLINE void connection::received_pong(std::string_view payload) { run(&core::handler_set::pong, as_bytes(payload)); }
+ARKE_INLINE void connection::received_pong(std::string_view payload) {
+    run(&core::handler_set::pong, as_bytes(payload));
+}
 
 ARKE_INLINE void connection::left(std::string_view room) { run(&core::handler_set::leave, room); }
 
@@ -301,7 +322,8 @@ ARKE_INLINE void connection::raise(const error_report& report) {
     std::string line = "connection " + detail::printable(id());
     if (!report.event.empty()) line += ", event " + detail::printable(report.event);
     line += ": " + report.code.message();
-    if (!report.detail.empty() && report.detail != report.code.message()) line += ": " + detail::printable(report.detail, 200);
+    if (!report.detail.empty() && report.detail != report.code.message())
+        line += ": " + detail::printable(report.detail, 200);
     endpoint().log(line);
 }
 

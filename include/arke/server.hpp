@@ -104,8 +104,9 @@ public:
     /// Names whom a message is for: ids, rooms, arke::all.
     template <class... Names>
     target to(Names&&... names) const {
-        static_assert((!std::is_same_v<std::remove_cvref_t<Names>, not_me_t> && ...),
-                      "arke: a server is no connection, so there is nobody to leave out: use arke::all, or c.to(arke::not_me).");
+        static_assert(
+            (!std::is_same_v<std::remove_cvref_t<Names>, not_me_t> && ...),
+            "arke: a server is no connection, so there is nobody to leave out: use arke::all, or c.to(arke::not_me).");
         target made{*state_, nullptr};
         made.aim(std::forward<Names>(names)...);
         return made;
@@ -255,9 +256,11 @@ template <class Other>
 basic_endpoint<Other> basic_server<Session>::endpoint(std::string path, config settings) {
     if (settings.listener != listener_config{}) {
         throw std::invalid_argument{
-            "arke: endpoint(): the config changes the listener group, which belongs to the server; set it in the server's config"};
+            "arke: endpoint(): the config changes the listener group, which belongs to the server; set it in the "
+            "server's config"};
     }
-    if (path.empty()) throw std::invalid_argument{"arke: endpoint(): the path is empty; write one that starts with '/'"};
+    if (path.empty())
+        throw std::invalid_argument{"arke: endpoint(): the path is empty; write one that starts with '/'"};
     settings.endpoint = std::move(path);
     auto made = basic_endpoint<Other>::make(std::move(settings));
     detail::add_endpoint(*server_, made);

@@ -33,7 +33,8 @@ public:
     void add_endpoint(const core::endpoint_ptr& added) {
         check_not_serving("endpoint()");
         if (site_->endpoint_at(added->settings().endpoint) != nullptr) {
-            throw std::invalid_argument{"arke: endpoint(): \"" + added->settings().endpoint + "\" is there already; choose another path"};
+            throw std::invalid_argument{"arke: endpoint(): \"" + added->settings().endpoint +
+                                        "\" is there already; choose another path"};
         }
         for (auto& l : loops_) added->add_loop(*l);
         site_->endpoints.push_back(added);
@@ -49,6 +50,7 @@ public:
             throw std::invalid_argument{"arke: listen(): " + std::to_string(port) +
                                         " is no port; give one from 1 to 65535, or 0 for any free one"};
         }
+        const std::lock_guard lock{parts_mutex_};
         if (stopped_.load()) throw std::logic_error{"arke: listen(): this server has been stopped; make a new one"};
         auto loops = shared_loops_;
         auto made = io::acceptor::listen(
@@ -68,8 +70,11 @@ public:
         }
         if (threads == 0) throw std::invalid_argument{"arke: run(): 0 threads; one is the least"};
         if (serving_.exchange(true)) throw std::logic_error{"arke: run(): a server runs once; make a new one"};
-        while (loops_.size() < threads) add_loop();
-        if (stopped_.load()) return;
+        {
+            const std::lock_guard lock{parts_mutex_};
+            while (loops_.size() < threads) add_loop();
+            if (stopped_.load()) return;
+        }
 
         if (site_->listener.stop_on_signals) {
             signals_.emplace(*contexts_.front(), SIGINT, SIGTERM);
@@ -104,14 +109,18 @@ public:
     }
 
     void stop() {
-        if (stopped_.exchange(true)) return;
+        std::shared_ptr<teardown> end;
+        {
+            const std::lock_guard lock{parts_mutex_};
+            if (stopped_.exchange(true)) return;
+            end = std::make_shared<teardown>(acceptors_, loops_, site_->endpoints);
+        }
         site_->stopping = true;
-        const auto end = std::make_shared<teardown>(acceptors_, loops_, site_->endpoints);
         // The acceptors live on the first loop's strand.
-        boost::asio::dispatch(loops_.front()->strand(), [end] {
+        boost::asio::dispatch(end->loops.front()->strand(), [end] {
             for (const auto& a : end->acceptors) a->close();
         });
-        for (auto& l : loops_) stop_loop(l, end);
+        for (const auto& l : end->loops) stop_loop(l, end);
     }
 
     /// The server object goes: whatever still runs ends by itself.
@@ -142,8 +151,9 @@ private:
 
     void check_not_serving(const char* what) const {
         if (serving_) {
-            throw std::logic_error{std::string{"arke: "} + what + ": the server is serving; call it before run(), or before listen() "
-                                                                  "when it lives in your io_context"};
+            throw std::logic_error{std::string{"arke: "} + what +
+                                   ": the server is serving; call it before run(), or before listen() "
+                                   "when it lives in your io_context"};
         }
     }
 
@@ -216,11 +226,13 @@ private:
     std::vector<std::shared_ptr<io::acceptor>> acceptors_;
     std::optional<boost::asio::signal_set> signals_;
     std::uint16_t port_ = 0;
+    std::mutex parts_mutex_;  // loops_ and acceptors_, between run() or listen() and a stop() in another thread
     std::atomic<bool> serving_{false};
     std::atomic<bool> stopped_{false};
 };
 
-ARKE_INLINE std::shared_ptr<server_state> make_server(boost::asio::io_context* context, const core::endpoint_ptr& first) {
+ARKE_INLINE std::shared_ptr<server_state> make_server(boost::asio::io_context* context,
+                                                      const core::endpoint_ptr& first) {
     return std::make_shared<server_state>(context, first);
 }
 

@@ -3,7 +3,8 @@
 /// The bodies of Arke's functions, for programs that define ARKE_SEPARATE_COMPILATION: included in exactly one file.
 
 #ifndef ARKE_SEPARATE_COMPILATION
-#error "arke/src.hpp belongs to separate compilation: define ARKE_SEPARATE_COMPILATION for all files of the program, or leave this file out."
+#error \
+    "arke/src.hpp belongs to separate compilation: define ARKE_SEPARATE_COMPILATION for all files of the program, or leave this file out."
 #endif
 
 #include <arke/arke.hpp>

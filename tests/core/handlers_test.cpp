@@ -111,10 +111,10 @@ TEST_CASE("handlers are removed by their id, whatever they hear") {
     auto& c = anna.self();
     std::string ran;
     std::vector<handler_id> ids = {
-        c.on("e", [&] { ran += "event "; }),       c.on_any([&](const event_view&) { ran += "any "; }),
+        c.on("e", [&] { ran += "event "; }),      c.on_any([&](const event_view&) { ran += "any "; }),
         c.on_message([&] { ran += "message "; }), c.on_ping([&] { ran += "ping "; }),
-        c.on_pong([&] { ran += "pong "; }),        c.on_leave([&] { ran += "leave "; }),
-        c.on_error([&] { ran += "error "; }),      c.on_disconnect([&] { ran += "disconnect "; }),
+        c.on_pong([&] { ran += "pong "; }),       c.on_leave([&] { ran += "leave "; }),
+        c.on_error([&] { ran += "error "; }),     c.on_disconnect([&] { ran += "disconnect "; }),
     };
     const auto everything_happens = [&] {
         anna.emits("e", "");

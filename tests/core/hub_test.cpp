@@ -226,8 +226,9 @@ TEST_CASE("peers whose outbox is full end in the middle of a broadcast, and the 
     for (int n = 0; n != 20; ++n) {
         auto& c = *clients[static_cast<std::size_t>(n)];
         if (!is_slow(n)) {
-            CHECK(c.heard() == "one(100 bytes) two(100 bytes) three() left(p0) left(p3) left(p6) left(p9) left(p12) left(p15) "
-                               "left(p18) left(p19)");
+            CHECK(c.heard() ==
+                  "one(100 bytes) two(100 bytes) three() left(p0) left(p3) left(p6) left(p9) left(p12) left(p15) "
+                  "left(p18) left(p19)");
         } else {
             c.reads_everything();
             CHECK(c.heard() == "one(100 bytes) close(1013 too slow) end");
@@ -314,7 +315,9 @@ TEST_CASE("members come and go at random, and the rooms stay what they should be
         int number = 0;
         for (int n = 0; n != 300; ++n) {
             const std::string room = "r" + std::to_string(random() % 5);
-            const auto some = [&] { return std::next(here.begin(), static_cast<std::ptrdiff_t>(random() % here.size())); };
+            const auto some = [&] {
+                return std::next(here.begin(), static_cast<std::ptrdiff_t>(random() % here.size()));
+            };
             const auto act = random() % 8;
             if (here.empty() || (act == 0 && here.size() < 10)) {
                 const auto id = "p" + std::to_string(number++);

@@ -26,15 +26,16 @@ struct diary {
     std::string text;
 
     explicit diary(scripted_server& s) : server{s} {
-        server.on_message([this](connection& c, message_view m) { add(c.id() + " says " + std::string{m.data.substr(0, 20)}); });
+        server.on_message(
+            [this](connection& c, message_view m) { add(c.id() + " says " + std::string{m.data.substr(0, 20)}); });
         server.on_ping([this](connection& c, bytes_view) { add(c.id() + " pings"); });
         server.on_pong([this](connection& c, bytes_view) { add(c.id() + " pongs"); });
-        server.on_error([this](connection& c, const error_report& e) {
-            add(c.id() + " error " + std::to_string(e.code.value()));
-        });
+        server.on_error(
+            [this](connection& c, const error_report& e) { add(c.id() + " error " + std::to_string(e.code.value())); });
         server.on_disconnect([this](connection& c, close_code code, std::string_view reason) {
             CHECK_FALSE(c.is_connected());
-            add(c.id() + " gone " + std::to_string(static_cast<unsigned>(code)) + (reason.empty() ? "" : " ") + std::string{reason});
+            add(c.id() + " gone " + std::to_string(static_cast<unsigned>(code)) + (reason.empty() ? "" : " ") +
+                std::string{reason});
         });
     }
 
@@ -68,7 +69,8 @@ TEST_CASE("frames that came with the handshake are handled after on_connection")
         told.add("connected");
     });
     server.on_message([](connection& c, message_view m) { c.emit_message(m); });
-    auto& anna = server.connect("anna", 0, [](scripted_transport&) {}, client_frame(0x81, "early"));
+    auto& anna = server.connect(
+        "anna", 0, [](scripted_transport&) {}, client_frame(0x81, "early"));
     CHECK(told.read() == "connected, anna says early");
     CHECK(anna.heard() == "text(first) text(early)");
 }
@@ -77,7 +79,8 @@ TEST_CASE("a connection that on_connection refuses hears why") {
     scripted_server server;
     diary told{server};
     server.on_connection([](connection& c) { c.disconnect(close_code::policy_violation, "full"); });
-    auto& anna = server.connect("anna", 0, [](scripted_transport&) {}, client_frame(0x81, "early"));
+    auto& anna = server.connect(
+        "anna", 0, [](scripted_transport&) {}, client_frame(0x81, "early"));
     CHECK(told.read() == "anna gone 1008 full");
     CHECK(anna.heard() == "close(1008 full)");
 }
@@ -160,8 +163,9 @@ TEST_CASE("a handler that closes its connection is the last that hears of it") {
         if (m.data == "quit") c.disconnect(close_code::normal, "as you wish");
     });
     auto& anna = server.connect("anna");
-    anna.sends(client_frame(0x81, "one") + client_frame(0x81, "quit") + client_frame(0x81, "two") + client_frame(0x89, "") +
-               client_frame(0x8A, "") + client::close_frame(1000) + client_frame(0x81, "three"));
+    anna.sends(client_frame(0x81, "one") + client_frame(0x81, "quit") + client_frame(0x81, "two") +
+               client_frame(0x89, "") + client_frame(0x8A, "") + client::close_frame(1000) +
+               client_frame(0x81, "three"));
     CHECK(told.read() == "anna says one, anna says quit, anna gone 1000 as you wish");
     CHECK(anna.heard() == "close(1000 as you wish) end");
 }
@@ -262,7 +266,9 @@ TEST_CASE("the server's stop says 1001 to everyone") {
     scripted_server server;
     diary told{server};
     auto& anna = server.connect("anna");
-    server.in_turn([&] { server.find("anna").run([](connection& c) { c.disconnect(close_code::going_away, "the server stops"); }); });
+    server.in_turn([&] {
+        server.find("anna").run([](connection& c) { c.disconnect(close_code::going_away, "the server stops"); });
+    });
     CHECK(anna.heard() == "close(1001 the server stops)");
     CHECK(told.read() == "anna gone 1001 the server stops");
 }
@@ -420,8 +426,8 @@ TEST_CASE("who takes no byte for write_timeout is cut") {
     server.pass(14'990ms);
     CHECK(server.is_connected("anna"));
     server.pass(26ms);
-    CHECK(told.read() ==
-          "anna error " + std::to_string(static_cast<int>(errc::write_timeout)) + ", anna gone 1006 the peer took no byte for write_timeout");
+    CHECK(told.read() == "anna error " + std::to_string(static_cast<int>(errc::write_timeout)) +
+                             ", anna gone 1006 the peer took no byte for write_timeout");
     CHECK(anna.heard() == "... reset");  // reset: what it was sent did not all arrive
 }
 
@@ -503,7 +509,8 @@ TEST_CASE("a full outbox closes only its own connection") {
     }
 
     CHECK(fast.heard() == "tick(1) tick(2) tick(3) tick(4)");
-    CHECK(told.read() == "slow error " + std::to_string(static_cast<int>(errc::outbox_full)) + ", slow gone 1013 too slow");
+    CHECK(told.read() ==
+          "slow error " + std::to_string(static_cast<int>(errc::outbox_full)) + ", slow gone 1013 too slow");
     CHECK(server.members("room") == std::vector<std::string>{"fast"});
     slow.reads_everything();
     CHECK(slow.heard() == "tick(1) tick(2) tick(3) close(1013 too slow) end");
@@ -597,7 +604,8 @@ TEST_CASE("a ping whose pong overflows the outbox is the last that is heard of")
     anna.reads_only(0);
     server.in_turn([&] { anna.self().emit_message("12345678"); });
     anna.pings();
-    CHECK(told.read() == "anna error " + std::to_string(static_cast<int>(errc::outbox_full)) + ", anna gone 1013 too slow");
+    CHECK(told.read() ==
+          "anna error " + std::to_string(static_cast<int>(errc::outbox_full)) + ", anna gone 1013 too slow");
 }
 
 TEST_CASE("a payload is not copied for those who lag") {
@@ -616,7 +624,8 @@ TEST_CASE("a payload is not copied for those who lag") {
 }
 
 TEST_CASE("a message larger than the turn buffer keeps its place") {
-    for (const std::size_t room : {std::size_t{0}, std::size_t{1}, std::size_t{700}, std::size_t{3000}, scripted_transport::everything}) {
+    for (const std::size_t room :
+         {std::size_t{0}, std::size_t{1}, std::size_t{700}, std::size_t{3000}, scripted_transport::everything}) {
         scripted_server server{{.max_outbox_bytes = 1'000'000}, 1, 1024};
         auto& anna = server.connect("anna");
         auto& ben = server.connect("ben");
@@ -635,7 +644,8 @@ TEST_CASE("a message larger than the turn buffer keeps its place") {
         });
         anna.reads_everything();
         CHECK(anna.bytes().find('?') == std::string_view::npos);
-        CHECK(anna.heard() == "small(1) text(2500 bytes) all(2) event(3000 bytes) all(4000 bytes) small(3) text(2000 bytes)");
+        CHECK(anna.heard() ==
+              "small(1) text(2500 bytes) all(2) event(3000 bytes) all(4000 bytes) small(3) text(2000 bytes)");
         CHECK(ben.heard() == "all(2) all(4000 bytes)");
     }
 }
@@ -906,7 +916,8 @@ void compare_with_model(unsigned seed, std::size_t write_buffer_size, bool one_t
 
 TEST_CASE("direct and shared frames keep their order for everyone, whatever the streams take") {
     for (unsigned seed = 0; seed != 15; ++seed) {
-        for (const std::size_t size : {std::size_t{1024}, std::size_t{1500}, std::size_t{4096}, std::size_t{16 * 1024}}) {
+        for (const std::size_t size :
+             {std::size_t{1024}, std::size_t{1500}, std::size_t{4096}, std::size_t{16 * 1024}}) {
             compare_with_model(seed, size, seed % 4 == 0);
         }
     }
@@ -950,7 +961,8 @@ TEST_CASE("whatever happens to a connection in whatever order, it ends once and 
                     if (random() % 4 == 0) anna.closes(1000);
                     break;
                 case 11:
-                    if (random() % 4 == 0) anna.sends(random() % 2 == 0 ? client_frame(0x83, "") : client_frame(0x81, "quit"));
+                    if (random() % 4 == 0)
+                        anna.sends(random() % 2 == 0 ? client_frame(0x83, "") : client_frame(0x81, "quit"));
                     break;
                 case 12:
                     if (random() % 8 == 0) anna.hangs_up();

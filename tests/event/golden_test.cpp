@@ -67,7 +67,8 @@ TEST_CASE("every frame for a 2016 page is written byte for byte") {
     REQUIRE_FALSE(golden().at("from_server").empty());
     for (const auto& row : golden().at("from_server")) {
         INFO(row.dump());
-        const std::string name = text_of(row, "event"), data = text_of(row, "data"), prefix = text_of(golden(), "prefix");
+        const std::string name = text_of(row, "event"), data = text_of(row, "data"),
+                          prefix = text_of(golden(), "prefix");
         const arke::event_view event{name, static_cast<arke::value_kind>(row.at("tag").get<int>()), data};
         std::string why;
         REQUIRE(arke::event::iris_can_carry(event, why));

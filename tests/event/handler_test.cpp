@@ -180,7 +180,10 @@ TEST_CASE("a handler that is empty is refused where it is registered") {
 
 TEST_CASE("a returned value answers who asked, and nobody else") {
     int calls = 0;
-    const auto price = make([&](order o) { ++calls; return o.count * 7; });
+    const auto price = make([&](order o) {
+        ++calls;
+        return o.count * 7;
+    });
     CHECK(price->answers());
     CHECK(ask(price, R"({"item":"tea","count":6})") == "1 42");
     CHECK(run(price, R"({"item":"tea","count":6})").empty());
@@ -245,8 +248,9 @@ TEST_CASE("a notification is called with the first form that fits") {
     };
     std::string seen;
     CHECK(told([](peer& p, close_code, std::string_view why) { p.heard = why; }) == "bye");
-    CHECK(told([](session_peer& p, close_code c, std::string why) { p.heard = why + std::to_string(static_cast<int>(c)); }) ==
-          "bye1001");
+    CHECK(told([](session_peer& p, close_code c, std::string why) {
+              p.heard = why + std::to_string(static_cast<int>(c));
+          }) == "bye1001");
     CHECK(told([&](close_code, std::string_view why) { seen = why; }).empty());
     CHECK(seen == "bye");
     CHECK(told([&](close_code, const std::string& why) { seen = why + '!'; }).empty());
@@ -260,21 +264,28 @@ TEST_CASE("a notification is called with the first form that fits") {
 TEST_CASE("a notification hears references, bytes and messages, and what it returns is nobody's") {
     peer self;
     const arke::error_report report{arke::errc::wrong_type, "chat", "why"};
-    arke::detail::make_basic_notify_handler<peer, peer, const arke::error_report&>(
-        [](peer& p, const arke::error_report& e) { p.heard = e.detail; })->run(self, report);
+    arke::detail::make_basic_notify_handler<peer, peer, const arke::error_report&>([](peer& p,
+                                                                                      const arke::error_report& e) {
+        p.heard = e.detail;
+    })->run(self, report);
     CHECK(self.heard == "why");
-    arke::detail::make_basic_notify_handler<peer, peer, const arke::error_report&>(
-        [&](arke::error_report e) { self.heard = e.event; })->run(self, report);
+    arke::detail::make_basic_notify_handler<peer, peer, const arke::error_report&>([&](arke::error_report e) {
+        self.heard = e.event;
+    })->run(self, report);
     CHECK(self.heard == "chat");
-    arke::detail::make_basic_notify_handler<peer, peer, arke::bytes_view>(
-        [](peer& p, arke::bytes b) { p.heard = arke::as_text(b); return 5; })->run(self, arke::as_bytes("ping"));
+    arke::detail::make_basic_notify_handler<peer, peer, arke::bytes_view>([](peer& p, arke::bytes b) {
+        p.heard = arke::as_text(b);
+        return 5;
+    })->run(self, arke::as_bytes("ping"));
     CHECK(self.heard == "ping");
-    arke::detail::make_basic_notify_handler<peer, peer, arke::message_view>(
-        [](peer& p, arke::message_view m) { p.heard = m.text(); })->run(self, {"native", true});
+    arke::detail::make_basic_notify_handler<peer, peer, arke::message_view>([](peer& p, arke::message_view m) {
+        p.heard = m.text();
+    })->run(self, {"native", true});
     CHECK(self.heard == "native");
     arke::detail::make_basic_notify_handler<peer, peer>([n = std::make_unique<int>(1)](peer& p) mutable {
         p.heard = std::to_string(++*n);
     })->run(self);
     CHECK(self.heard == "2");
-    CHECK_THROWS_AS((arke::detail::make_basic_notify_handler<peer, peer>(std::function<void()>())), std::invalid_argument);
+    CHECK_THROWS_AS((arke::detail::make_basic_notify_handler<peer, peer>(std::function<void()>())),
+                    std::invalid_argument);
 }

@@ -59,7 +59,8 @@ TEST_CASE("what has the prefix and then not the grammar is malformed and says wh
     CHECK(parsed("p:;0;x") == "the event name is empty in \";0;x\"");
     CHECK(parsed("p:chat;0") == "no ';' ends the type in \"chat;0\"");
     for (const char* tag : {"", "5", "9", "x", "/", ":", "00", "-1", " 1"})
-        CHECK(parsed(std::string("p:c;") + tag + ";d") == std::string("the type is none of 0 to 4 in \"c;") + tag + ";d\"");
+        CHECK(parsed(std::string("p:c;") + tag + ";d") ==
+              std::string("the type is none of 0 to 4 in \"c;") + tag + ";d\"");
 }
 
 TEST_CASE("a prefix of an event is never an event, at every cut before the second semicolon") {
@@ -94,8 +95,14 @@ TEST_CASE("quoted remote data is short, printable and cut between characters") {
     CHECK(printable("plain") == "\"plain\"");
     CHECK(printable("a\"b\\c") == "\"a\\\"b\\\\c\"");
     CHECK(printable(std::string_view("\n\r\t\0\x1b\x7f", 6)) == "\"\\n\\r\\t\\x00\\x1b\\x7f\"");
-    CHECK(printable("Gr\xc3\xbc\xc3\x9f" "e") == "\"Gr\xc3\xbc\xc3\x9f" "e\"");
-    CHECK(printable("\xc2\x9b" "2J") == "\"\\xc2\\x9b" "2J\"");  // a C1 control, which terminals obey
+    CHECK(printable("Gr\xc3\xbc\xc3\x9f"
+                    "e") ==
+          "\"Gr\xc3\xbc\xc3\x9f"
+          "e\"");
+    CHECK(printable("\xc2\x9b"
+                    "2J") ==
+          "\"\\xc2\\x9b"
+          "2J\"");  // a C1 control, which terminals obey
     CHECK(printable("\xff\xc3") == "\"\\xff\\xc3\"");
     CHECK(printable(std::string(60, 'x')) == '"' + std::string(60, 'x') + '"');
     CHECK(printable(std::string(61, 'x')) == '"' + std::string(60, 'x') + "\"...");

@@ -86,7 +86,8 @@ constexpr bool reads = arke::receivable<T>;
 static_assert(sends<char[6]> && sends<char*> && sends<const char*> && sends<std::string> && sends<std::string_view>);
 static_assert(sends<bool> && sends<std::vector<bool>::reference> && sends<std::int8_t> && sends<std::uint64_t>);
 static_assert(sends<float> && sends<double> && sends<long double> && sends<std::nullptr_t>);
-static_assert(sends<arke::bytes> && sends<arke::bytes_view> && sends<std::span<std::byte>> && sends<std::array<std::byte, 4>>);
+static_assert(sends<arke::bytes> && sends<arke::bytes_view> && sends<std::span<std::byte>> &&
+              sends<std::array<std::byte, 4>>);
 static_assert(sends<nlohmann::json> && sends<nlohmann::ordered_json> && sends<shop::order> && sends<shop::colour>);
 static_assert(sends<std::vector<shop::order>> && sends<std::map<std::string, int>> && sends<std::tuple<int, bool>>);
 static_assert(sends<int[3]> && sends<const std::string&>);
@@ -94,14 +95,19 @@ static_assert(sends<int[3]> && sends<const std::string&>);
 static_assert(!sends<char> && !sends<wchar_t> && !sends<char8_t> && !sends<char16_t> && !sends<char32_t>);
 static_assert(!sends<std::u8string> && !sends<std::wstring_view> && !sends<const char16_t*> && !sends<char8_t[3]>);
 static_assert(!sends<int*> && !sends<void*> && !sends<void (*)()> && !sends<int shop::order::*>);
-static_assert(!sends<std::byte> && !sends<shop::plain> && !sends<shop::stranger> && !sends<std::vector<shop::stranger>>);
+static_assert(!sends<std::byte> && !sends<shop::plain> && !sends<shop::stranger> &&
+              !sends<std::vector<shop::stranger>>);
 
-static_assert(reads<std::string> && reads<const std::string&> && reads<std::string_view> && reads<bool> && reads<std::int8_t>);
-static_assert(reads<float> && reads<arke::bytes> && reads<arke::bytes_view> && reads<nlohmann::json> && reads<shop::order>);
+static_assert(reads<std::string> && reads<const std::string&> && reads<std::string_view> && reads<bool> &&
+              reads<std::int8_t>);
+static_assert(reads<float> && reads<arke::bytes> && reads<arke::bytes_view> && reads<nlohmann::json> &&
+              reads<shop::order>);
 static_assert(reads<shop::colour> && reads<shop::ticket> && reads<std::vector<shop::order>>);
-static_assert(!reads<char> && !reads<const char*> && !reads<std::u16string> && !reads<shop::plain> && !reads<std::byte>);
+static_assert(!reads<char> && !reads<const char*> && !reads<std::u16string> && !reads<shop::plain> &&
+              !reads<std::byte>);
 static_assert(!sends<void> && !reads<void>);
-static_assert(!reads<shop::stranger> && !reads<std::span<std::byte>> && !reads<std::array<std::byte, 2>> && !reads<int*>);
+static_assert(!reads<shop::stranger> && !reads<std::span<std::byte>> && !reads<std::array<std::byte, 2>> &&
+              !reads<int*>);
 
 }  // namespace
 
@@ -187,13 +193,17 @@ TEST_CASE("a JSON array stays one, however it is sent") {
 TEST_CASE("text that is not UTF-8 is refused wherever it stands") {
     CHECK(refused("caf\xe9") == "the text \"caf\\xe9\" is not UTF-8; send bytes (arke::as_bytes) or convert it");
     CHECK(refused(std::string("\xc0\x80")) != "sent");
-    CHECK(refused(nlohmann::json{{"a", "\xff"}}) == "a string inside of the JSON is not UTF-8; convert it before it is sent");
+    CHECK(refused(nlohmann::json{{"a", "\xff"}}) ==
+          "a string inside of the JSON is not UTF-8; convert it before it is sent");
     CHECK(refused(shop::order{"\xff", 1}) != "sent");
     CHECK(refused(static_cast<const char*>(nullptr)) == "a null char* is not text; send \"\" or nullptr instead");
 }
 
 TEST_CASE("an encoded value stays right when it is copied and moved") {
-    for (auto make : {+[] { return encode_value(12345); }, +[] { return encode_value(nlohmann::json{1, 2}); },
+    for (auto make : {+[] { return encode_value(12345); },
+                      +[] {
+                          return encode_value(nlohmann::json{1, 2});
+                      },
                       +[] { return encode_value("literal"); }, +[] { return encode_value(); }}) {
         auto first = make();
         const std::string expected = sent(first);
@@ -250,8 +260,8 @@ TEST_CASE("an integer is all of the text, within the range of its type") {
     CHECK(read<std::uint64_t>("18446744073709551615") == "18446744073709551615");
     CHECK(read<std::uint64_t>("18446744073709551616").starts_with("\"18446744073709551616\" is not between"));
     CHECK(read<std::uint64_t>("-99999999999999999999").find("is not between") != std::string::npos);
-    for (const char* no : {"", " ", "+", "-", "+-1", "-+1", "++1", "--1", "12x", "x", "1 2", "1.5", "1.0", "1e3", "0x10", "true",
-                           "\"5\"", "null", "- 1", "\xd9\xa3"}) {
+    for (const char* no : {"",    " ",   "+",   "-",   "+-1",  "-+1",  "++1",   "--1",  "12x", "x",
+                           "1 2", "1.5", "1.0", "1e3", "0x10", "true", "\"5\"", "null", "- 1", "\xd9\xa3"}) {
         INFO(no);
         CHECK(read<int>(no).ends_with(" is not an integer"));
         CHECK(read<unsigned>(no).ends_with(" is not an integer"));
@@ -268,8 +278,8 @@ TEST_CASE("floating point is any finite decimal number") {
     CHECK(read<double>("1E-7") == "1e-07");
     CHECK(read<float>("0.1") == nlohmann::json(0.1f).dump());
     CHECK(read<long double>("2.5") == "2.5");
-    for (const char* no : {"", " ", "+", ".", "e5", "1e", "+-1", "inf", "-Infinity", "nan", "NAN(1)", "0x10", "0x1p3", "1,5", "1.5x",
-                           "1 2", "true"}) {
+    for (const char* no : {"", " ", "+", ".", "e5", "1e", "+-1", "inf", "-Infinity", "nan", "NAN(1)", "0x10", "0x1p3",
+                           "1,5", "1.5x", "1 2", "true"}) {
         INFO(no);
         CHECK(read<double>(no).ends_with(" is not a number"));
     }
@@ -349,7 +359,8 @@ TEST_CASE("JSON may nest to its bound and no deeper, and brackets in strings are
     CHECK(read<json>("]]]][[", tag_json, 2) == "\"]]]][[\" is not JSON");
     CHECK(read<std::vector<int>>(nested(1'000'000), value_kind::text).ends_with("is nested deeper than 128 levels"));
     CHECK(read<json>(std::string(1'000'000, '{'), tag_json).ends_with("is nested deeper than 128 levels"));
-    CHECK(read<json>(nested(1000)) == '"' + nested(1000) + '"');  // text for a JSON handler is a string and is not parsed
+    CHECK(read<json>(nested(1000)) ==
+          '"' + nested(1000) + '"');  // text for a JSON handler is a string and is not parsed
 }
 
 TEST_CASE("a reason quotes at most sixty bytes of what the peer sent") {

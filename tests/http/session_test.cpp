@@ -82,8 +82,9 @@ TEST_CASE("pipelined requests are answered in order") {
     running_server net{at_ws()};
     started(net);
     raw_client one{net.port()};
-    one.send("GET /a HTTP/1.1\r\nHost: x\r\n\r\nGET /arke.js HTTP/1.1\r\nHost: x\r\n\r\nGET /b HTTP/1.1\r\nHost: x\r\n\r\n" +
-             upgrade_request("/ws"));
+    one.send(
+        "GET /a HTTP/1.1\r\nHost: x\r\n\r\nGET /arke.js HTTP/1.1\r\nHost: x\r\n\r\nGET /b HTTP/1.1\r\nHost: x\r\n\r\n" +
+        upgrade_request("/ws"));
     CHECK(one.read_reply().status == 404);
     CHECK(one.read_reply()["content-type"] == "text/javascript; charset=utf-8");
     CHECK(one.read_reply().status == 404);
@@ -95,7 +96,8 @@ TEST_CASE("a request in single bytes is the same request") {
     running_server net{at_ws()};
     started(net);
     raw_client one{net.port()};
-    for (const char c : std::string{"\r\nGET /a HTTP/1.1\r\nHost: x\r\n\r\nGET /b HTTP/1.1\r\nHost: x\r\n\r\n"}) one.send({&c, 1});
+    for (const char c : std::string{"\r\nGET /a HTTP/1.1\r\nHost: x\r\n\r\nGET /b HTTP/1.1\r\nHost: x\r\n\r\n"})
+        one.send({&c, 1});
     CHECK(one.read_reply().status == 404);
     CHECK(one.read_reply().status == 404);
 }
@@ -133,7 +135,8 @@ TEST_CASE("faulty upgrades are answered by what is wrong, and nothing after them
     CHECK(with("Host: localhost\r\n", "Host: a\r\nHost: b\r\n") == "400 closed");
     CHECK(with("Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n", "") == "400 closed");
     CHECK(with("dGhlIHNhbXBsZSBub25jZQ==", "abc") == "400 closed");
-    CHECK(with("dGhlIHNhbXBsZSBub25jZQ==", "dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==") == "400 closed");
+    CHECK(with("dGhlIHNhbXBsZSBub25jZQ==", "dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==") ==
+          "400 closed");
     CHECK(with("Version: 13", "Version: 8") == "426 closed");
     CHECK(with("Upgrade: websocket\r\n", "Upgrade: websocket\r\nContent-Length: 5\r\n") == "400 closed");
     CHECK(with("Upgrade: websocket\r\n", "Upgrade: websocket\r\nOrigin: http://evil.com\r\n") == "403 closed");
@@ -144,8 +147,10 @@ TEST_CASE("faulty upgrades are answered by what is wrong, and nothing after them
     CHECK(reply["connection"] == "close");
     CHECK(one.read_to_end() == "");
     raw_client two{net.port()};
-    two.send("GET /ws HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
-             "Sec-WebSocket-Version: 7\r\n\r\n");
+    two.send(
+        "GET /ws HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Key: "
+        "dGhlIHNhbXBsZSBub25jZQ==\r\n"
+        "Sec-WebSocket-Version: 7\r\n\r\n");
     CHECK(two.read_reply()["sec-websocket-version"] == "13");
 }
 
@@ -177,8 +182,10 @@ TEST_CASE("a request with a body is answered, and what follows is not read as a 
     started(net);
     const std::string smuggled = "GET /arke.js HTTP/1.1\r\nHost: x\r\n\r\n";
     const auto length = std::to_string(smuggled.size());
-    CHECK(answer_to(net.port(), "GET /a HTTP/1.1\r\nHost: x\r\nContent-Length: " + length + "\r\n\r\n" + smuggled) == "404 closed");
-    CHECK(answer_to(net.port(), "POST /a HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n" + smuggled) == "404 closed");
+    CHECK(answer_to(net.port(), "GET /a HTTP/1.1\r\nHost: x\r\nContent-Length: " + length + "\r\n\r\n" + smuggled) ==
+          "404 closed");
+    CHECK(answer_to(net.port(), "POST /a HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n" + smuggled) ==
+          "404 closed");
     raw_client one{net.port()};
     CHECK(one.get("/a", {{"Content-Length", "0"}}).status == 404);
     CHECK(one.get("/a", {{"Content-Length", "00"}}).status == 404);
@@ -255,7 +262,9 @@ TEST_CASE("files are served below their prefix, large ones too, and to a client 
     const auto head = one.get("/big.txt", {}, "HEAD");
     CHECK(head["content-length"] == std::to_string(4U << 20U));
     // Two at once: the second is served when the first is gone.
-    one.send("GET /big.txt HTTP/1.1\r\nHost: x\r\n\r\nGET /big.txt HTTP/1.1\r\nHost: x\r\n\r\nGET / HTTP/1.1\r\nHost: x\r\n\r\n");
+    one.send(
+        "GET /big.txt HTTP/1.1\r\nHost: x\r\n\r\nGET /big.txt HTTP/1.1\r\nHost: x\r\n\r\nGET / HTTP/1.1\r\nHost: "
+        "x\r\n\r\n");
     CHECK(one.read_reply().body.size() == 4U << 20U);
     CHECK(one.read_reply().body.size() == 4U << 20U);
     CHECK(one.read_reply().body == "<p>home</p>");

@@ -78,7 +78,9 @@ public:
         ::close(fd);
     }
 
-    static void say(int fd, std::string_view text) { REQUIRE(::send(fd, text.data(), text.size(), MSG_NOSIGNAL) == static_cast<ssize_t>(text.size())); }
+    static void say(int fd, std::string_view text) {
+        REQUIRE(::send(fd, text.data(), text.size(), MSG_NOSIGNAL) == static_cast<ssize_t>(text.size()));
+    }
 
     /// Runs until it holds; a bound on its patience.
     bool until(const std::function<bool()>& holds) {
@@ -176,7 +178,8 @@ TEST_CASE("a send that the kernel does not take whole is followed by on_writable
     std::size_t received = 0;
     std::vector<char> buffer(64 * 1024);
     CHECK(b.until([&] {
-        for (ssize_t n = 0; (n = ::recv(fd, buffer.data(), buffer.size(), 0)) > 0;) received += static_cast<std::size_t>(n);
+        for (ssize_t n = 0; (n = ::recv(fd, buffer.data(), buffer.size(), 0)) > 0;)
+            received += static_cast<std::size_t>(n);
         return received == big.size();
     }));
     CHECK(user->heard.starts_with("<writable>"));

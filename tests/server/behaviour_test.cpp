@@ -118,7 +118,8 @@ TEST_CASE("a handler disconnects its own connection; what was sent before still 
         c.disconnect(arke::close_code{4001}, "twice");
         seen.add(c.is_connected() ? "open" : "closing");
     });
-    net->on_disconnect([&](arke::close_code code, std::string_view) { seen.add(std::to_string(static_cast<int>(code))); });
+    net->on_disconnect(
+        [&](arke::close_code code, std::string_view) { seen.add(std::to_string(static_cast<int>(code))); });
     net.start();
     client one{net.port()};
     one.emit("bye");
@@ -206,7 +207,8 @@ TEST_CASE("a handler stops the server, and everybody hears 1001") {
         net->stop();
         c.emit("still here");
     });
-    net->on_disconnect([&](arke::close_code code, std::string_view) { seen.add(std::to_string(static_cast<int>(code))); });
+    net->on_disconnect(
+        [&](arke::close_code code, std::string_view) { seen.add(std::to_string(static_cast<int>(code))); });
     net->on_connection([](connection& c) { c.emit("ready"); });
     net.start(threads);
     client ann{net.port()};
@@ -232,7 +234,8 @@ TEST_CASE("a handler destroys the server") {
         c.join("tea");
         c.to("tea").emit("tea");
     });
-    net->on_disconnect([&](arke::close_code code, std::string_view) { seen.add(std::to_string(static_cast<int>(code))); });
+    net->on_disconnect(
+        [&](arke::close_code code, std::string_view) { seen.add(std::to_string(static_cast<int>(code))); });
     net.start(threads);
     client one{net.port()};
     one.emit("end");
@@ -422,7 +425,8 @@ TEST_CASE("a peer that does not answer the goodbye holds stop() up for no longer
     running_server net{c};
     journal seen;
     net->on_connection([](connection& c2) { c2.emit("ready"); });
-    net->on_disconnect([&](arke::close_code code, std::string_view) { seen.add(std::to_string(static_cast<int>(code))); });
+    net->on_disconnect(
+        [&](arke::close_code code, std::string_view) { seen.add(std::to_string(static_cast<int>(code))); });
     net.start();
     raw_client one{net.port()};
     one.send(upgrade_request());
@@ -451,7 +455,8 @@ TEST_CASE("SIGTERM ends run() as stop() does") {
 
 TEST_CASE("what work on the executor throws comes out of run(), and the server has ended") {
     running_server net{quiet(GENERATE(from_range(all_loops())))};
-    net->on("throw", [](connection& c) { boost::asio::post(c.get_executor(), [] { throw std::runtime_error{"mine"}; }); });
+    net->on("throw",
+            [](connection& c) { boost::asio::post(c.get_executor(), [] { throw std::runtime_error{"mine"}; }); });
     net.start(2);
     client one{net.port()};
     one.emit("throw");

@@ -54,16 +54,29 @@ TEST_CASE("each bad value of a config is refused by a sentence that names the fi
         {[](config& c) { c.max_fragments = 0; }, "max_fragments", "0", "1 or more"},
         {[](config& c) { c.max_json_depth = 0; }, "max_json_depth", "0", "1 or more"},
         {[](config& c) { c.max_outbox_bytes = 0; }, "max_outbox_bytes", "0", "1 or more"},
-        {[](config& c) { c.headers = {{"X Y", "v"}}; }, "headers", "X Y", "use letters"},
-        {[](config& c) { c.headers = {{"", "v"}}; }, "headers", "\"\"", "use letters"},
-        {[](config& c) { c.headers = {{"X", "a\r\nSet-Cookie: b"}}; }, "headers", "Set-Cookie", "leave out CR, LF"},
-        {[](config& c) { c.headers = {{"X", std::string{"a\0b", 3}}}; }, "headers", "X", "control characters"},
+        {[](config& c) {
+             c.headers = {{"X Y", "v"}};
+         },
+         "headers", "X Y", "use letters"},
+        {[](config& c) {
+             c.headers = {{"", "v"}};
+         },
+         "headers", "\"\"", "use letters"},
+        {[](config& c) {
+             c.headers = {{"X", "a\r\nSet-Cookie: b"}};
+         },
+         "headers", "Set-Cookie", "leave out CR, LF"},
+        {[](config& c) {
+             c.headers = {{"X", std::string{"a\0b", 3}}};
+         },
+         "headers", "X", "control characters"},
         {[](config& c) { c.subprotocols = {"chat room"}; }, "subprotocols", "chat room", "without spaces"},
         {[](config& c) { c.subprotocols = {"a,b"}; }, "subprotocols", "a,b", "commas"},
         {[](config& c) { c.origins = {"example.com"}; }, "origins", "example.com", "https://example.com"},
         {[](config& c) { c.event_prefix = ""; }, "event_prefix", "empty", "give it a text"},
         {[](config& c) { c.event_prefix = "\xFF"; }, "event_prefix", "not UTF-8", "text messages"},
-        {[](config& c) { c.listener.handshake_timeout = 0ms; }, "listener.handshake_timeout", "0 ms", "greater than zero"},
+        {[](config& c) { c.listener.handshake_timeout = 0ms; }, "listener.handshake_timeout", "0 ms",
+         "greater than zero"},
         {[](config& c) { c.listener.stop_timeout = -5ms; }, "listener.stop_timeout", "-5 ms", "greater than zero"},
         {[](config& c) { c.listener.max_header_bytes = 255; }, "listener.max_header_bytes", "255", "256 or more"},
         {[](config& c) { c.listener.max_header_fields = 7; }, "listener.max_header_fields", "7", "8 or more"},
@@ -85,8 +98,11 @@ TEST_CASE("values at their bounds are accepted") {
     CHECK(refusal_of({}) == "accepted");
     CHECK(refusal_of({.endpoint = ""}) == "accepted");
     CHECK(refusal_of({.pong_timeout = 2ms, .ping_period = 1ms}) == "accepted");
-    CHECK(refusal_of({.max_message_size = 1, .max_fragments = 1, .max_json_depth = 1, .max_outbox_bytes = 1}) == "accepted");
-    CHECK(refusal_of({.listener = {.max_header_bytes = 256, .max_header_fields = 8, .read_buffer_size = 4096,
+    CHECK(refusal_of({.max_message_size = 1, .max_fragments = 1, .max_json_depth = 1, .max_outbox_bytes = 1}) ==
+          "accepted");
+    CHECK(refusal_of({.listener = {.max_header_bytes = 256,
+                                   .max_header_fields = 8,
+                                   .read_buffer_size = 4096,
                                    .write_buffer_size = 1024}}) == "accepted");
 }
 

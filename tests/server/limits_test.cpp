@@ -58,7 +58,8 @@ TEST_CASE("a message of max_message_size is taken, one byte more closes with 100
 
 TEST_CASE("10 MiB travel both ways where the config allows it, several in flight") {
     constexpr std::size_t size = 10U << 20U;
-    running_server net{quiet(GENERATE(from_range(all_loops())), {.max_message_size = size, .max_outbox_bytes = 4 * size})};
+    running_server net{
+        quiet(GENERATE(from_range(all_loops())), {.max_message_size = size, .max_outbox_bytes = 4 * size})};
     echo(net.server());
     net->on("make", [](connection& c, std::size_t n) { c.to(arke::all).emit("made", std::string(n, 'z')); });
     net.start();
@@ -83,7 +84,8 @@ TEST_CASE("fragments with control frames between them are one message") {
     raw_client one{net.port()};
     one.send(upgrade_request());
     one.read_until("ready;0;");
-    one.send(masked_frame(0x01, "one ") + masked_frame(0x89, "ping") + masked_frame(0x00, "\xC3") + masked_frame(0x80, "\xA4"));
+    one.send(masked_frame(0x01, "one ") + masked_frame(0x89, "ping") + masked_frame(0x00, "\xC3") +
+             masked_frame(0x80, "\xA4"));
     CHECK(one.read(6) == "\x8A\x04ping");
     CHECK(one.read(8) == "\x81\x06one \xC3\xA4");
 }
@@ -126,18 +128,19 @@ TEST_CASE("a peer that breaks the framing rules is told the code; others lose no
     journal seen;
     running_server net{quiet(GENERATE(from_range(all_loops())))};
     echo(net.server());
-    net->on_disconnect([&](arke::close_code code, std::string_view) { seen.add(std::to_string(static_cast<int>(code))); });
+    net->on_disconnect(
+        [&](arke::close_code code, std::string_view) { seen.add(std::to_string(static_cast<int>(code))); });
     net.start();
     client canary{net.port()};
     REQUIRE(canary.receive() == "ready;0;");
     const std::vector<std::pair<std::string, std::string>> table{
-        {"\x81\x01x", "1002"},                            // not masked
-        {masked_frame(0xC1, "x"), "1002"},                // a reserved bit
-        {masked_frame(0x83, "x"), "1002"},                // a reserved opcode
-        {masked_frame(0x80, "x"), "1002"},                // a continuation of nothing
-        {masked_frame(0x81, "\xFF"), "1007"},             // no UTF-8
-        {masked_frame(0x88, "\x03"), "1002"},             // a close with half a code
-        {masked_frame(0x88, "\x03\xEC"), "1002"},         // 1004
+        {"\x81\x01x", "1002"},                     // not masked
+        {masked_frame(0xC1, "x"), "1002"},         // a reserved bit
+        {masked_frame(0x83, "x"), "1002"},         // a reserved opcode
+        {masked_frame(0x80, "x"), "1002"},         // a continuation of nothing
+        {masked_frame(0x81, "\xFF"), "1007"},      // no UTF-8
+        {masked_frame(0x88, "\x03"), "1002"},      // a close with half a code
+        {masked_frame(0x88, "\x03\xEC"), "1002"},  // 1004
         {std::string{"\x81\xFF\x80\0\0\0\0\0\0\0mask", 14}, "1002"},
         {std::string{"\x81\xFF\x7F\xFF\xFF\xFF\xFF\xFF\xFF\xFFmask", 14}, "1009"},
     };
@@ -202,7 +205,8 @@ TEST_CASE("a peer that answers nothing is cut at pong_timeout; one that talks st
     running_server net{quiet(GENERATE(from_range(all_loops())), {.pong_timeout = 120ms, .ping_period = 40ms})};
     echo(net.server());
     net->on_error([&](const arke::error_report& e) { seen.add(code_of(e)); });
-    net->on_disconnect([&](arke::close_code code, std::string_view) { seen.add(std::to_string(static_cast<int>(code))); });
+    net->on_disconnect(
+        [&](arke::close_code code, std::string_view) { seen.add(std::to_string(static_cast<int>(code))); });
     net.start();
     raw_client silent{net.port()};
     silent.send(upgrade_request());
@@ -222,7 +226,8 @@ TEST_CASE("a peer that never reads is closed at max_outbox_bytes with 1013, and 
         c.emit("ready");
     });
     net->on_error([&](const arke::error_report& e) { seen.add(code_of(e)); });
-    net->on_disconnect([&](arke::close_code code, std::string_view) { seen.add(std::to_string(static_cast<int>(code))); });
+    net->on_disconnect(
+        [&](arke::close_code code, std::string_view) { seen.add(std::to_string(static_cast<int>(code))); });
     net->on_leave([&] { seen.add("left"); });
     net->on("flood", [&](connection& c) {
         const std::string text(16 * 1024, 'f');
@@ -270,9 +275,11 @@ TEST_CASE("a peer that reads again before the bound gets everything, in order") 
 
 TEST_CASE("a peer that takes none of what waits for it is cut at write_timeout") {
     journal seen;
-    running_server net{quiet(GENERATE(from_range(all_loops())), {.write_timeout = 60ms, .max_outbox_bytes = 64U << 20U})};
+    running_server net{
+        quiet(GENERATE(from_range(all_loops())), {.write_timeout = 60ms, .max_outbox_bytes = 64U << 20U})};
     net->on_error([&](const arke::error_report& e) { seen.add(code_of(e)); });
-    net->on_disconnect([&](arke::close_code code, std::string_view) { seen.add(std::to_string(static_cast<int>(code))); });
+    net->on_disconnect(
+        [&](arke::close_code code, std::string_view) { seen.add(std::to_string(static_cast<int>(code))); });
     net->on("flood", [](connection& c) {
         for (int i = 0; i != 2000; ++i) c.emit("n", std::string(10'000, '.'));
     });
@@ -288,7 +295,8 @@ TEST_CASE("a peer that does not answer our close frame is cut at close_timeout")
     journal seen;
     running_server net{quiet(GENERATE(from_range(all_loops())), {.close_timeout = 40ms})};
     net->on_connection([](connection& c) { c.disconnect(); });
-    net->on_disconnect([&](arke::close_code code, std::string_view) { seen.add(std::to_string(static_cast<int>(code))); });
+    net->on_disconnect(
+        [&](arke::close_code code, std::string_view) { seen.add(std::to_string(static_cast<int>(code))); });
     net.start();
     raw_client one{net.port()};
     one.send(upgrade_request());

@@ -92,7 +92,8 @@ std::string disorder_of(const std::vector<std::string>& heard, int threads, int 
         const int thread = std::stoi(text.substr(0, dot));
         const int number = std::stoi(text.substr(dot + 1));
         if (next[thread] != number) {
-            return "of thread " + std::to_string(thread) + " came " + std::to_string(number) + ", not " + std::to_string(next[thread]);
+            return "of thread " + std::to_string(thread) + " came " + std::to_string(number) + ", not " +
+                   std::to_string(next[thread]);
         }
         ++next[thread];
     }
@@ -130,7 +131,8 @@ TEST_CASE("a join followed by an emit of the same thread reaches the one who joi
             const auto mine = net.heard(i);
             CHECK(mine.size() == 100);
             for (std::size_t n = 0; n != mine.size(); ++n) {
-                if (mine[n] != std::to_string(i) + "." + std::to_string(n)) FAIL("c" << i << " heard " << mine[n] << " at " << n);
+                if (mine[n] != std::to_string(i) + "." + std::to_string(n))
+                    FAIL("c" << i << " heard " << mine[n] << " at " << n);
             }
         }
     }
@@ -241,7 +243,8 @@ TEST_CASE("handlers on several loops emit to one room, and each receiver hears e
     for (int i = 0; i != 4; ++i) s.join("c" + std::to_string(i), "tea");
     constexpr int count = 150;
     in_threads(4, [&](int t) {
-        for (int i = 0; i != count; ++i) net[static_cast<std::size_t>(t)].emit("say", std::to_string(t) + "." + std::to_string(i));
+        for (int i = 0; i != count; ++i)
+            net[static_cast<std::size_t>(t)].emit("say", std::to_string(t) + "." + std::to_string(i));
         net[static_cast<std::size_t>(t)].emit("end");
     });
     for (std::size_t i = 0; i != 4; ++i) {
@@ -249,8 +252,10 @@ TEST_CASE("handlers on several loops emit to one room, and each receiver hears e
         for (int ends = 0; ends != 4;) {
             const auto text = net[i].receive();
             if (text == "timeout" || text == "end") break;
-            if (text.find("end of") != std::string::npos) ++ends;
-            else all.push_back(text.substr(text.rfind(';') + 1));
+            if (text.find("end of") != std::string::npos)
+                ++ends;
+            else
+                all.push_back(text.substr(text.rfind(';') + 1));
         }
         CHECK(disorder_of(all, 4, count) == "");
     }
@@ -278,9 +283,12 @@ TEST_CASE("those who stay hear everything while others join, leave and disconnec
             do {
                 client one{s.port(), "/?id=v" + std::to_string(t) + "-" + std::to_string(++visitors)};
                 if (random() % 2 == 0) one.receive();
-                if (random() % 3 == 0) one.close();
-                else if (random() % 2 == 0) one.drop();
-                else one.emit("x");
+                if (random() % 3 == 0)
+                    one.close();
+                else if (random() % 2 == 0)
+                    one.drop();
+                else
+                    one.emit("x");
             } while (!done);
         });
     }
@@ -303,8 +311,10 @@ TEST_CASE("those who stay hear everything while others join, leave and disconnec
     in_threads(8, [&](int t) {
         for (int i = 0; i != count; ++i) {
             const auto text = std::to_string(t) + "." + std::to_string(i);
-            if (i % 2 == 0) s.to("tea").emit("n", text);
-            else s.to("tea", "cake").except("nobody").emit("n", text);
+            if (i % 2 == 0)
+                s.to("tea").emit("n", text);
+            else
+                s.to("tea", "cake").except("nobody").emit("n", text);
         }
     });
     done = true;

@@ -253,7 +253,9 @@ TEST_CASE("an event without a handler goes to on_any, or is counted, and reporte
     net->on_error([&](const arke::error_report& e) { seen.add(e.code.message() + ": " + std::string{e.event}); });
     one.emit("other");
     CHECK(seen.wait(1) == "nobody listens to this event: other");
-    const auto any = net->on_any([](connection& c, const arke::event_view& e) { c.emit("any", std::string{e.name} + "=" + std::string{e.data}); });
+    const auto any = net->on_any([](connection& c, const arke::event_view& e) {
+        c.emit("any", std::string{e.name} + "=" + std::string{e.data});
+    });
     one.emit("third", "x");
     CHECK(one.receive() == "any;0;third=x");
     net->off(any);
@@ -268,8 +270,9 @@ TEST_CASE("on_error hears of data that does not convert and of frames that are m
     running_server net{quiet(GENERATE(from_range(all_loops())))};
     net->on("number", [](connection& c, int n) { c.emit("number", n); });
     net->on_error([&](connection&, const arke::error_report& e) {
-        seen.add(e.code == arke::errc::wrong_type ? "wrong_type:" + std::string{e.event}
-                 : e.code == arke::errc::malformed_event ? "malformed" : e.code.message());
+        seen.add(e.code == arke::errc::wrong_type        ? "wrong_type:" + std::string{e.event}
+                 : e.code == arke::errc::malformed_event ? "malformed"
+                                                         : e.code.message());
     });
     net.start();
     client one{net.port()};
@@ -282,7 +285,8 @@ TEST_CASE("on_error hears of data that does not convert and of frames that are m
 
 TEST_CASE("where nobody listens to on_error, a line goes to config::log") {
     journal lines;
-    running_server net{quiet(GENERATE(from_range(all_loops())), {.log = [&](std::string_view line) { lines.add(std::string{line}); }})};
+    running_server net{quiet(GENERATE(from_range(all_loops())),
+                             {.log = [&](std::string_view line) { lines.add(std::string{line}); }})};
     net->on("number", [](int) {});
     net.start();
     client one{net.port()};
@@ -292,7 +296,8 @@ TEST_CASE("where nobody listens to on_error, a line goes to config::log") {
 
 TEST_CASE("a log that throws harms nobody") {
     // config::log threw through the loop, and run() ended with its exception.
-    running_server net{quiet(GENERATE(from_range(all_loops())), {.log = [](std::string_view) { throw std::runtime_error{"disk full"}; }})};
+    running_server net{quiet(GENERATE(from_range(all_loops())),
+                             {.log = [](std::string_view) { throw std::runtime_error{"disk full"}; }})};
     net->on("number", [](connection& c, int n) { c.emit("number", n); });
     net.start();
     client one{net.port()};
@@ -536,7 +541,8 @@ TEST_CASE("a connection knows its rooms, joins none twice, and none of another's
             seen.add("leave:" + said);
             seen.add(sorted(c.rooms()));
         });
-        c.on_error([&](const arke::error_report& e) { seen.add(e.code == arke::errc::name_taken ? "name_taken" : "other"); });
+        c.on_error(
+            [&](const arke::error_report& e) { seen.add(e.code == arke::errc::name_taken ? "name_taken" : "other"); });
         c.emit("ready");
     });
     net.start();
@@ -551,7 +557,9 @@ TEST_CASE("max_rooms is the most rooms that a connection is in") {
     journal seen;
     running_server net{quiet(GENERATE(from_range(all_loops())), {.max_rooms = 2})};
     net->on_connection([&](connection& c) {
-        c.on_error([&](const arke::error_report& e) { seen.add(e.code == arke::errc::too_many_rooms ? "too_many" : "other"); });
+        c.on_error([&](const arke::error_report& e) {
+            seen.add(e.code == arke::errc::too_many_rooms ? "too_many" : "other");
+        });
         const bool a = c.join("a"), b = c.join("b"), d = c.join("d");
         c.leave("a");
         const bool again = c.join("d");
@@ -607,8 +615,8 @@ TEST_CASE("a handle may be used after the disconnect, and after the server is go
 TEST_CASE("two endpoints on one port have handlers, connections, rooms and configs of their own") {
     running_server net{named(GENERATE(from_range(all_loops())), {.endpoint = "/one"})};
     auto other = net->endpoint("/two", {.max_message_size = 40,
-                                         .id_generator = [](const arke::request&) { return "ann"; },
-                                         .log = [](std::string_view) {}});
+                                        .id_generator = [](const arke::request&) { return "ann"; },
+                                        .log = [](std::string_view) {}});
     net->on("where", [](connection& c) { c.emit("one"); });
     other.on("where", [](connection& c) { c.emit("two"); });
     net->on_connection([](connection& c) { c.join("tea"); });
@@ -686,9 +694,11 @@ TEST_CASE("listen says what is wrong with an address or a port") {
             return e.what();
         }
     };
-    CHECK(refusal("127.0.0.1", port) == "arke: cannot listen on 127.0.0.1:" + std::to_string(port) +
-                                            ": the port is in use; stop the other server, choose another port, or 0 for any free one");
-    CHECK(refusal("localhost", 0).find("\"localhost\" is no IP address; write one such as \"127.0.0.1\"") != std::string::npos);
+    CHECK(refusal("127.0.0.1", port) ==
+          "arke: cannot listen on 127.0.0.1:" + std::to_string(port) +
+              ": the port is in use; stop the other server, choose another port, or 0 for any free one");
+    CHECK(refusal("localhost", 0).find("\"localhost\" is no IP address; write one such as \"127.0.0.1\"") !=
+          std::string::npos);
     CHECK(refusal("", 0).find("is no IP address") != std::string::npos);
     CHECK(refusal("192.0.2.1", 0).find("no interface of this machine has that address") != std::string::npos);
     CHECK(refusal("127.0.0.1", 0) == "listens");
@@ -704,7 +714,8 @@ TEST_CASE("two servers share a port where both ask for it") {
 }
 
 TEST_CASE("the configured headers are sent with the upgrade") {
-    running_server net{quiet(GENERATE(from_range(all_loops())), {.headers = {{"X-Server", "arke"}, {"X-Two", "a, b"}}})};
+    running_server net{
+        quiet(GENERATE(from_range(all_loops())), {.headers = {{"X-Server", "arke"}, {"X-Two", "a, b"}}})};
     net.start();
     client one{net.port()};
     CHECK(one.response_header("X-Server") == "arke");
@@ -748,8 +759,11 @@ TEST_CASE("a second connection of an id is refused, or replaces the first") {
     SECTION("replaced") {
         running_server net{named(loop, {.on_duplicate_id = arke::duplicate_id::replace})};
         net->on_connection([&](connection& c) { c.join("tea"); });
-        net->on_disconnect([&](arke::close_code code, std::string_view) { seen.add(std::to_string(static_cast<int>(code))); });
-        net->on_error([&](const arke::error_report& e) { seen.add(e.code == arke::errc::replaced ? "replaced" : e.code.message()); });
+        net->on_disconnect(
+            [&](arke::close_code code, std::string_view) { seen.add(std::to_string(static_cast<int>(code))); });
+        net->on_error([&](const arke::error_report& e) {
+            seen.add(e.code == arke::errc::replaced ? "replaced" : e.code.message());
+        });
         net.start(2);
         client first{net.port(), "/?id=ann"};
         client second{net.port(), "/?id=ann"};
@@ -767,11 +781,11 @@ TEST_CASE("a second connection of an id is refused, or replaces the first") {
 TEST_CASE("a generator or an origin check that throws refuses one handshake, whatever it throws") {
     const auto loop = GENERATE(from_range(all_loops()));
     running_server net{quiet(loop, {.id_generator = [](const arke::request& r) -> std::string {
-        if (r.query("bad") == "std") throw std::runtime_error{"no id"};
-        if (r.query("bad") == "utf8") return "\xFF";
-        if (r.query("bad") == "int") throw 7;
-        return {};
-    }})};
+                                 if (r.query("bad") == "std") throw std::runtime_error{"no id"};
+                                 if (r.query("bad") == "utf8") return "\xFF";
+                                 if (r.query("bad") == "int") throw 7;
+                                 return {};
+                             }})};
     net.start();
     CHECK(client{net.port(), "/?bad=std"}.status() == 500);
     CHECK(client{net.port(), "/?bad=utf8"}.status() == 500);
@@ -784,7 +798,9 @@ TEST_CASE("pages of other origins are refused unless the config lists them") {
     const auto loop = GENERATE(from_range(all_loops()));
     running_server net{quiet(loop, {.origins = {"https://good.com"}})};
     net.start();
-    const auto status = [&](const std::string& origin) { return client{net.port(), "/", {{"Origin", origin}}}.status(); };
+    const auto status = [&](const std::string& origin) {
+        return client{net.port(), "/", {{"Origin", origin}}}.status();
+    };
     CHECK(client{net.port()}.status() == 101);
     CHECK(status("http://localhost:" + std::to_string(net.port())) == 101);
     CHECK(status("https://good.com") == 101);
@@ -797,8 +813,8 @@ TEST_CASE("pages of other origins are refused unless the config lists them") {
 TEST_CASE("check_origin decides instead of the list; * lets every page in") {
     const auto loop = GENERATE(from_range(all_loops()));
     running_server strict{quiet(loop, {.origins = {"*"}, .check_origin = [](const arke::request& r) {
-        return r.header("Origin") == "https://only.com";
-    }})};
+                                           return r.header("Origin") == "https://only.com";
+                                       }})};
     running_server open{quiet(loop, {.origins = {"*"}})};
     strict.start();
     open.start();
@@ -842,8 +858,9 @@ TEST_CASE("a connection knows the request that opened it, and forgets it where k
     running_server net{quiet(loop, {.endpoint = "/chat", .keep_request = keep})};
     const auto describe = [](const connection& c) {
         const auto& r = c.request();
-        return std::string{r.path()} + "|" + r.query("name").value_or("-") + "|" + std::string{r.header("X-Token")} + "|" +
-               r.cookie("lang").value_or("-") + "|" + std::string{r.remote_address()} + "|" + (r.remote_port() != 0 ? "port" : "0");
+        return std::string{r.path()} + "|" + r.query("name").value_or("-") + "|" + std::string{r.header("X-Token")} +
+               "|" + r.cookie("lang").value_or("-") + "|" + std::string{r.remote_address()} + "|" +
+               (r.remote_port() != 0 ? "port" : "0");
     };
     net->on_connection([&](connection& c) { seen.add(describe(c)); });
     net->on("again", [&](connection& c) { seen.add(describe(c)); });

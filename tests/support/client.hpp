@@ -83,7 +83,8 @@ public:
     /// Whether all of it was taken.
     bool send(std::string_view bytes) {
         return !wait_for(
-            context_, [&](auto handler) { asio::async_write(socket_, asio::buffer(bytes.data(), bytes.size()), handler); },
+            context_,
+            [&](auto handler) { asio::async_write(socket_, asio::buffer(bytes.data(), bytes.size()), handler); },
             [&] { drop(); });
     }
 
@@ -136,7 +137,8 @@ public:
             const auto end = head.find("\r\n", at);
             const auto colon = head.find(':', at);
             auto name = head.substr(at, colon - at);
-            std::transform(name.begin(), name.end(), name.begin(), [](char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c + 32) : c; });
+            std::transform(name.begin(), name.end(), name.begin(),
+                           [](char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c + 32) : c; });
             const auto from = head.find_first_not_of(' ', colon + 1);
             auto& value = reply.headers[name];
             if (!value.empty()) value += ",";
@@ -162,10 +164,11 @@ private:
         why_ = wait_for(
             context_,
             [&](auto handler) {
-                socket_.async_read_some(asio::buffer(chunk_), [&count, handler](const error& ec, std::size_t n) mutable {
-                    count = n;
-                    handler(ec);
-                });
+                socket_.async_read_some(asio::buffer(chunk_),
+                                        [&count, handler](const error& ec, std::size_t n) mutable {
+                                            count = n;
+                                            handler(ec);
+                                        });
             },
             [&] { drop(); });
         in_.append(chunk_.data(), count);
@@ -218,7 +221,8 @@ public:
     static constexpr std::string_view prefix = "iris-websocket-message:";
 
     /// Connects. Where the server refuses, status() says how and the rest must not be used.
-    explicit client(std::uint16_t port, const std::string& path = "/", const header_list& headers = {}, int receive_buffer = 0)
+    explicit client(std::uint16_t port, const std::string& path = "/", const header_list& headers = {},
+                    int receive_buffer = 0)
         : stream_{context_} {
         auto& socket = stream_.next_layer();
         socket.open(tcp::v4());
@@ -267,7 +271,8 @@ public:
         for (const auto part : parts) {
             const bool last = --left == 0;
             const auto failed = wait_for(
-                context_, [&](auto handler) { stream_.async_write_some(last, asio::buffer(part.data(), part.size()), handler); },
+                context_,
+                [&](auto handler) { stream_.async_write_some(last, asio::buffer(part.data(), part.size()), handler); },
                 [&] { drop(); });
             if (failed) return false;
         }
@@ -280,7 +285,11 @@ public:
 
     bool ping(std::string_view payload) {
         return !wait_for(
-            context_, [&](auto handler) { stream_.async_ping({payload.data(), payload.size()}, handler); }, [&] { drop(); });
+            context_,
+            [&](auto handler) {
+                stream_.async_ping({payload.data(), payload.size()}, handler);
+            },
+            [&] { drop(); });
     }
 
     /// The next message; "close(1001 reason)" after the closing handshake, "end" where the stream ended without one, "timeout".

@@ -74,7 +74,8 @@ inline std::vector<loop_kind> all_loops() {
 inline config quiet(loop_kind loop, config c = {}) {
     c.listener.loop = loop;
     c.listener.stop_on_signals = false;
-    if (c.listener.stop_timeout == listener_config{}.stop_timeout) c.listener.stop_timeout = std::chrono::milliseconds{200};
+    if (c.listener.stop_timeout == listener_config{}.stop_timeout)
+        c.listener.stop_timeout = std::chrono::milliseconds{200};
     if (!c.log) c.log = [](std::string_view) {};
     return c;
 }

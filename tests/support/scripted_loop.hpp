@@ -75,15 +75,17 @@ class scripted_transport final : public core::transport {
 public:
     static constexpr std::size_t everything = std::numeric_limits<std::size_t>::max();
 
-    scripted_transport(scripted_loop& on, core::stream_user_ptr user) : loop_{on}, user_{std::move(user)} { loop_.add_load(); }
+    scripted_transport(scripted_loop& on, core::stream_user_ptr user) : loop_{on}, user_{std::move(user)} {
+        loop_.add_load();
+    }
     scripted_transport(const scripted_transport&) = delete;
     scripted_transport& operator=(const scripted_transport&) = delete;
 
     // --- the script
 
-    std::size_t room = everything;      ///< Bytes that are still taken.
+    std::size_t room = everything;          ///< Bytes that are still taken.
     std::size_t most_at_once = everything;  ///< Bytes that one operation takes.
-    int fails_at = -1;                  ///< The operation, counted from 0, that takes nothing because the stream is broken.
+    int fails_at = -1;  ///< The operation, counted from 0, that takes nothing because the stream is broken.
 
     /// The other end reads, so that there is room for more.
     void makes_room(std::size_t more) {

@@ -91,7 +91,8 @@ inline std::string transcript(std::string_view bytes) {
                 if (payload.size() < 2) {
                     add("close", payload);
                 } else {
-                    const auto code = static_cast<unsigned char>(payload[0]) << 8 | static_cast<unsigned char>(payload[1]);
+                    const auto code =
+                        static_cast<unsigned char>(payload[0]) << 8 | static_cast<unsigned char>(payload[1]);
                     payload.remove_prefix(2);
                     add("close", std::to_string(code) + (payload.empty() ? "" : " ") + std::string{payload});
                 }
@@ -154,7 +155,9 @@ public:
     // --- ending
 
     void hangs_up() { stream().ends(); }
-    void vanishes() { stream().ends(error_code{boost::system::errc::connection_reset, boost::system::generic_category()}); }
+    void vanishes() {
+        stream().ends(error_code{boost::system::errc::connection_reset, boost::system::generic_category()});
+    }
 
     // --- the server's side
 
@@ -193,7 +196,8 @@ struct scripted_log {
 /// to rest first.
 class scripted_server : private scripted_log, public basic_endpoint<no_session> {
 public:
-    explicit scripted_server(config settings = {}, std::size_t loop_count = 1, std::size_t write_buffer_size = 16 * 1024)
+    explicit scripted_server(config settings = {}, std::size_t loop_count = 1,
+                             std::size_t write_buffer_size = 16 * 1024)
         : basic_endpoint<no_session>{make(with_log(std::move(settings), lines))} {
         for (std::size_t i = 0; i != loop_count; ++i) {
             loops_.emplace_back(new scripted_loop{i, write_buffer_size});
@@ -216,7 +220,9 @@ public:
         for (auto& c : clients_) CHECK(c.is_freed());
     }
 
-    client& connect(std::string id, std::size_t loop_index = 0) { return connect(std::move(id), loop_index, [](scripted_transport&) {}); }
+    client& connect(std::string id, std::size_t loop_index = 0) {
+        return connect(std::move(id), loop_index, [](scripted_transport&) {});
+    }
 
     /// A client that sends something along with its handshake, and one whose stream is prepared.
     template <class Prepare>
@@ -287,7 +293,9 @@ inline std::string client::heard() {
     const auto all = bytes();
     std::string out = transcript(all.substr(std::exchange(told_, all.size())));
     // What the stream has come to is told once.
-    const std::string end = stream().is_closed ? (stream().was_reset ? "reset" : "closed") : stream().is_shut ? "end" : "";
+    const std::string end = stream().is_closed ? (stream().was_reset ? "reset" : "closed")
+                            : stream().is_shut ? "end"
+                                               : "";
     if (end != std::exchange(told_end_, end)) out += (out.empty() ? "" : " ") + end;
     return out;
 }

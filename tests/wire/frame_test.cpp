@@ -80,8 +80,10 @@ struct listener {
         // Long payloads are told by their size and a sum over their bytes and places.
         std::uint64_t sum = 0;
         for (std::size_t i = 0; i != payload.size(); ++i) sum += (i + 1) * static_cast<unsigned char>(payload[i]);
-        heard += "(" + (payload.size() <= 40 ? std::string{payload}
-                                             : std::to_string(payload.size()) + "#" + std::to_string(sum)) + ")";
+        heard +=
+            "(" +
+            (payload.size() <= 40 ? std::string{payload} : std::to_string(payload.size()) + "#" + std::to_string(sum)) +
+            ")";
         goes_on = goes_on && says_no_at-- != 0;
         return goes_on;
     }
@@ -129,7 +131,8 @@ std::string read_every_way(const std::string& input, const frame_limits& limits 
     const auto differs = [&](const std::vector<std::size_t>& sizes, const std::string& how) -> std::string {
         for (const auto by : {path::read, path::wanted_first}) {
             const auto cut = read_pieces(input, sizes, by, limits, r, says_no_at);
-            if (cut != whole) return "whole: " + whole + "; " + how + (by == path::read ? "" : " by wanted()") + ": " + cut;
+            if (cut != whole)
+                return "whole: " + whole + "; " + how + (by == path::read ? "" : " by wanted()") + ": " + cut;
         }
         return {};
     };
@@ -189,7 +192,8 @@ TEST_CASE("a header is written in the shortest form") {
 }
 
 TEST_CASE("what is written is read by a client, and its size was told before") {
-    for (const std::size_t size : {0U, 1U, 2U, 124U, 125U, 126U, 127U, 1000U, 65'534U, 65'535U, 65'536U, 65'537U, 200'000U}) {
+    for (const std::size_t size :
+         {0U, 1U, 2U, 124U, 125U, 126U, 127U, 1000U, 65'534U, 65'535U, 65'536U, 65'537U, 200'000U}) {
         const auto head = written_header(opcode::binary, size);
         CHECK(head.size() == frame_header_size(size));
         const auto payload = noise(size);
@@ -207,7 +211,8 @@ TEST_CASE("a mask is applied at every size and every alignment") {
         for (std::size_t offset = 0; offset != 8; ++offset) {
             auto data = noise(offset + size + 1);
             auto expected = data;
-            for (std::size_t i = 0; i != size; ++i) expected[offset + i] = static_cast<char>(expected[offset + i] ^ key[i % 4]);
+            for (std::size_t i = 0; i != size; ++i)
+                expected[offset + i] = static_cast<char>(expected[offset + i] ^ key[i % 4]);
             apply_mask(data.data() + offset, size, word);
             REQUIRE(data == expected);
         }
@@ -236,7 +241,10 @@ TEST_CASE("every split of the input gives the same events") {
                               masked(fin | ping, "are you there") + masked(text, "frag") + masked(fin | pong, "") +
                               masked(continuation, "") + masked(continuation, "men") + masked(fin | ping, noise(125)) +
                               masked(fin | continuation, "ted") + masked(binary, "") + masked(fin | continuation, "") +
-                              masked(fin | text, "gr\xC3\xBC\xC3\x9F" "e \xF0\x9F\x91\x8B") + masked(fin | goodbye, close_payload(1000));
+                              masked(fin | text,
+                                     "gr\xC3\xBC\xC3\x9F"
+                                     "e \xF0\x9F\x91\x8B") +
+                              masked(fin | goodbye, close_payload(1000));
     listener expected;
     expected.on_message(true, "hello");
     expected.on_message(false, noise(200));
@@ -246,14 +254,17 @@ TEST_CASE("every split of the input gives the same events") {
     expected.on_control(opcode::ping, noise(125));
     expected.on_message(true, "fragmented");
     expected.on_message(false, "");
-    expected.on_message(true, "gr\xC3\xBC\xC3\x9F" "e \xF0\x9F\x91\x8B");
+    expected.on_message(true,
+                        "gr\xC3\xBC\xC3\x9F"
+                        "e \xF0\x9F\x91\x8B");
     expected.on_control(opcode::close, close_payload(1000));
     CHECK(read_every_way(input) == expected.heard);
 }
 
 TEST_CASE("a client reads what a server sends, at every split") {
-    const std::string input = plain(fin | text, "one") + plain(text, "tw") + plain(fin | ping, "p") + plain(fin | continuation, "o") +
-                              plain(fin | binary, noise(300)) + plain(fin | goodbye, "");
+    const std::string input = plain(fin | text, "one") + plain(text, "tw") + plain(fin | ping, "p") +
+                              plain(fin | continuation, "o") + plain(fin | binary, noise(300)) +
+                              plain(fin | goodbye, "");
     listener expected;
     expected.on_message(true, "one");
     expected.on_control(opcode::ping, "p");
@@ -293,7 +304,8 @@ TEST_CASE("pieces of all sizes give the same events") {
             }
         }
         std::vector<std::size_t> sizes;
-        for (std::size_t sum = 0; sum < input.size(); sum += sizes.back()) sizes.push_back(1 + random() % static_cast<std::size_t>(round + 1));
+        for (std::size_t sum = 0; sum < input.size(); sum += sizes.back())
+            sizes.push_back(1 + random() % static_cast<std::size_t>(round + 1));
         const auto whole = read_pieces(input, {}, path::read);
         REQUIRE(read_pieces(input, sizes, path::read) == whole);
         REQUIRE(read_pieces(input, sizes, path::wanted_first) == whole);
@@ -302,7 +314,8 @@ TEST_CASE("pieces of all sizes give the same events") {
 
 TEST_CASE("a sink that says no hears nothing more") {
     const std::string input = masked(fin | text, "a") + masked(text, "b") + masked(fin | ping, "c") +
-                              masked(fin | continuation, "d") + masked(fin | text, "e") + masked(0x7F, "a fault, if it were read");
+                              masked(fin | continuation, "d") + masked(fin | text, "e") +
+                              masked(0x7F, "a fault, if it were read");
     CHECK(read_every_way(input, default_limits, role::server, 0) == "text(a)");
     CHECK(read_every_way(input, default_limits, role::server, 1) == "text(a) ping(c)");
     CHECK(read_every_way(input, default_limits, role::server, 2) == "text(a) ping(c) text(bd)");
@@ -375,7 +388,8 @@ TEST_CASE("a length that is not in its shortest form is refused") {
 }
 
 TEST_CASE("an absurd length is refused at the header and reserves nothing") {
-    for (const std::uint64_t size : {~std::uint64_t{0}, std::uint64_t{1} << 63, (std::uint64_t{1} << 63) - 1, std::uint64_t{1} << 40}) {
+    for (const std::uint64_t size :
+         {~std::uint64_t{0}, std::uint64_t{1} << 63, (std::uint64_t{1} << 63) - 1, std::uint64_t{1} << 40}) {
         auto input = header(fin | binary, size, true) + "mask";
         const bool high_bit = size >> 63 != 0;
         CHECK(read_every_way(input) == (high_bit ? "fault(1002)" : "fault(1009)"));
@@ -401,24 +415,28 @@ TEST_CASE("a message may have max_message_size bytes and not one more") {
 TEST_CASE("the size of a message is that of its fragments together") {
     const std::string half(512, 'x');
     CHECK(read_every_way(masked(text, half) + masked(fin | continuation, half)) == "text(1024#62976000)");
-    CHECK(read_every_way(masked(text, half) + masked(continuation, half) + masked(fin | continuation, "")) == "text(1024#62976000)");
-    CHECK(read_every_way(masked(text, half) + masked(continuation, half) + header(fin | continuation, 1, true) + "mask") ==
-          "fault(1009)");
-    CHECK(read_every_way(masked(text, half) + masked(continuation, "x") + header(fin | continuation, 512, true) + "mask") ==
-          "fault(1009)");
+    CHECK(read_every_way(masked(text, half) + masked(continuation, half) + masked(fin | continuation, "")) ==
+          "text(1024#62976000)");
+    CHECK(read_every_way(masked(text, half) + masked(continuation, half) + header(fin | continuation, 1, true) +
+                         "mask") == "fault(1009)");
+    CHECK(read_every_way(masked(text, half) + masked(continuation, "x") + header(fin | continuation, 512, true) +
+                         "mask") == "fault(1009)");
     // A control frame within is no part of it.
-    CHECK(read_every_way(masked(text, half) + masked(fin | ping, std::string(40, 'p')) + masked(fin | continuation, half)) ==
-          "ping(" + std::string(40, 'p') + ") text(1024#62976000)");
+    CHECK(read_every_way(masked(text, half) + masked(fin | ping, std::string(40, 'p')) +
+                         masked(fin | continuation, half)) == "ping(" + std::string(40, 'p') + ") text(1024#62976000)");
 }
 
 TEST_CASE("a message may have max_fragments fragments and not one more") {
-    CHECK(read_every_way(masked(text, "a") + masked(continuation, "") + masked(fin | continuation, "b"), {1024, 3}) == "text(ab)");
-    CHECK(read_every_way(masked(text, "a") + masked(continuation, "") + masked(continuation, "b") + masked(fin | continuation, ""),
-                         {1024, 3}) == "fault(1008)");
+    CHECK(read_every_way(masked(text, "a") + masked(continuation, "") + masked(fin | continuation, "b"), {1024, 3}) ==
+          "text(ab)");
+    CHECK(read_every_way(
+              masked(text, "a") + masked(continuation, "") + masked(continuation, "b") + masked(fin | continuation, ""),
+              {1024, 3}) == "fault(1008)");
     CHECK(read_every_way(masked(fin | text, "whole"), {1024, 1}) == "text(whole)");
     // The count begins anew with each message.
-    CHECK(read_every_way(masked(text, "a") + masked(fin | continuation, "b") + masked(text, "c") + masked(fin | continuation, "d"),
-                         {1024, 2}) == "text(ab) text(cd)");
+    CHECK(read_every_way(
+              masked(text, "a") + masked(fin | continuation, "b") + masked(text, "c") + masked(fin | continuation, "d"),
+              {1024, 2}) == "text(ab) text(cd)");
 }
 
 TEST_CASE("65,536 fragments of a large message are fine and one more is not") {
@@ -432,13 +450,15 @@ TEST_CASE("65,536 fragments of a large message are fine and one more is not") {
     CHECK(read_pieces(message_of(65'537, "\1"), {}, path::read, limits) == "fault(1008)");
     CHECK(read_pieces(message_of(65'536, ""), {}, path::read, limits) == "binary()");
     CHECK(read_pieces(message_of(65'537, ""), {}, path::read, limits) == "fault(1008)");
-    CHECK(read_pieces(message_of(65'537, "\1"), std::vector<std::size_t>(1000, 333), path::wanted_first, limits) == "fault(1008)");
+    CHECK(read_pieces(message_of(65'537, "\1"), std::vector<std::size_t>(1000, 333), path::wanted_first, limits) ==
+          "fault(1008)");
 }
 
 TEST_CASE("a continuation needs something to continue, and a message in fragments no other within") {
     CHECK(read_every_way(masked(fin | continuation, "x")) == "fault(1002)");
     CHECK(read_every_way(masked(continuation, "x")) == "fault(1002)");
-    CHECK(read_every_way(masked(text, "a") + masked(fin | continuation, "b") + masked(continuation, "c")) == "text(ab) fault(1002)");
+    CHECK(read_every_way(masked(text, "a") + masked(fin | continuation, "b") + masked(continuation, "c")) ==
+          "text(ab) fault(1002)");
     CHECK(read_every_way(masked(text, "a") + masked(fin | text, "b")) == "fault(1002)");
     CHECK(read_every_way(masked(text, "a") + masked(binary, "b")) == "fault(1002)");
 }
@@ -468,7 +488,8 @@ TEST_CASE("a wrong byte in a fragment ends the reading at once") {
     CHECK(fault->what == errc::frame_violation);
 
     CHECK(read_every_way(first + masked(fin | continuation, "later")) == "fault(1007)");
-    CHECK(read_every_way(masked(text, "good") + masked(continuation, "\xC0") + masked(fin | ping, "")) == "fault(1007)");
+    CHECK(read_every_way(masked(text, "good") + masked(continuation, "\xC0") + masked(fin | ping, "")) ==
+          "fault(1007)");
     CHECK(read_every_way(masked(fin | text, "\xED\xA0\x80")) == "fault(1007)");
     CHECK(read_every_way(masked(fin | text, "ok") + masked(fin | text, "a\x80")) == "text(ok) fault(1007)");
 }
@@ -483,8 +504,9 @@ TEST_CASE("the first wrong byte of a cut frame is noticed before the frame is wh
 
 TEST_CASE("a code point may be split over fragments and must not be cut at the end") {
     const auto wave = "\xF0\x9F\x91\x8B"s;
-    CHECK(read_every_way(masked(text, wave.substr(0, 1)) + masked(continuation, wave.substr(1, 2)) + masked(fin | ping, "") +
-                         masked(fin | continuation, wave.substr(3))) == "ping() text(" + wave + ")");
+    CHECK(read_every_way(masked(text, wave.substr(0, 1)) + masked(continuation, wave.substr(1, 2)) +
+                         masked(fin | ping, "") + masked(fin | continuation, wave.substr(3))) ==
+          "ping() text(" + wave + ")");
     for (std::size_t size = 1; size != 4; ++size) {
         CHECK(read_every_way(masked(fin | text, "cut " + wave.substr(0, size))) == "fault(1007)");
         CHECK(read_every_way(masked(text, wave.substr(0, size)) + masked(fin | continuation, "")) == "fault(1007)");
@@ -508,7 +530,8 @@ std::string closes(std::string_view payload) {
     if (const auto fault = parse_close(payload, reason)) {
         return "fault(" + std::to_string(static_cast<unsigned>(fault->code)) + ")";
     }
-    return std::to_string(static_cast<unsigned>(reason.code)) + std::string{reason.text.empty() ? "" : " "}.append(reason.text);
+    return std::to_string(static_cast<unsigned>(reason.code)) +
+           std::string{reason.text.empty() ? "" : " "}.append(reason.text);
 }
 
 }  // namespace
@@ -517,7 +540,11 @@ TEST_CASE("a close frame says a code and a reason, or nothing") {
     CHECK(closes("") == "1005");
     CHECK(closes(close_payload(1000)) == "1000");
     CHECK(closes(close_payload(1001, "bye")) == "1001 bye");
-    CHECK(closes(close_payload(4999, "gr\xC3\xBC\xC3\x9F" "e")) == "4999 gr\xC3\xBC\xC3\x9F" "e");
+    CHECK(closes(close_payload(4999,
+                               "gr\xC3\xBC\xC3\x9F"
+                               "e")) ==
+          "4999 gr\xC3\xBC\xC3\x9F"
+          "e");
     CHECK(closes("\x03") == "fault(1002)");
     CHECK(closes(close_payload(1000, "\xC3")) == "fault(1007)");
     CHECK(closes(close_payload(1000, "\xFF")) == "fault(1007)");
@@ -527,7 +554,8 @@ TEST_CASE("a close code is one that may be sent") {
     for (const unsigned code : {0U, 1U, 999U, 1004U, 1005U, 1006U, 1015U, 1016U, 2000U, 2999U, 5000U, 65'535U}) {
         CHECK(closes(close_payload(code)) == "fault(1002)");
     }
-    for (const unsigned code : {1000U, 1001U, 1002U, 1003U, 1007U, 1008U, 1009U, 1010U, 1011U, 1012U, 1013U, 1014U, 3000U, 3999U, 4000U, 4999U}) {
+    for (const unsigned code : {1000U, 1001U, 1002U, 1003U, 1007U, 1008U, 1009U, 1010U, 1011U, 1012U, 1013U, 1014U,
+                                3000U, 3999U, 4000U, 4999U}) {
         CHECK(closes(close_payload(code)) == std::to_string(code));
     }
 }

@@ -13,20 +13,20 @@ using error_code = boost::system::error_code;
 /// What can go wrong with a message or a connection without being the program's fault. Remote input never throws into
 /// user code; it arrives here.
 enum class errc {
-    malformed_event = 1,    ///< A frame with the event prefix that does not follow the grammar.
-    wrong_type,             ///< The data does not convert to the handler's parameter.
-    unhandled_event,        ///< Nobody listens to the event. Counted; reported only where on_error is set.
-    handler_threw,          ///< A handler left by an exception. The connection stays open.
-    not_deliverable,        ///< The receiver's protocol cannot carry this event.
-    frame_violation,        ///< The peer broke the framing rules (close 1002, 1007, 1008).
-    message_too_big,        ///< A message over config::max_message_size (close 1009).
-    outbox_full,            ///< More waits for the peer than config::max_outbox_bytes (close 1013).
-    pong_timeout,           ///< Nothing was heard for config::pong_timeout.
-    write_timeout,          ///< The peer took no byte for config::write_timeout.
-    close_timeout,          ///< The peer did not answer our close frame in time.
-    replaced,               ///< Another connection took over this id (config::on_duplicate_id).
-    name_taken,             ///< A room name that is another connection's id.
-    too_many_rooms,         ///< A join over config::max_rooms.
+    malformed_event = 1,  ///< A frame with the event prefix that does not follow the grammar.
+    wrong_type,           ///< The data does not convert to the handler's parameter.
+    unhandled_event,      ///< Nobody listens to the event. Counted; reported only where on_error is set.
+    handler_threw,        ///< A handler left by an exception. The connection stays open.
+    not_deliverable,      ///< The receiver's protocol cannot carry this event.
+    frame_violation,      ///< The peer broke the framing rules (close 1002, 1007, 1008).
+    message_too_big,      ///< A message over config::max_message_size (close 1009).
+    outbox_full,          ///< More waits for the peer than config::max_outbox_bytes (close 1013).
+    pong_timeout,         ///< Nothing was heard for config::pong_timeout.
+    write_timeout,        ///< The peer took no byte for config::write_timeout.
+    close_timeout,        ///< The peer did not answer our close frame in time.
+    replaced,             ///< Another connection took over this id (config::on_duplicate_id).
+    name_taken,           ///< A room name that is another connection's id.
+    too_many_rooms,       ///< A join over config::max_rooms.
 };
 
 namespace detail {
@@ -63,16 +63,14 @@ inline const boost::system::error_category& category() noexcept {
     return instance;
 }
 
-inline error_code make_error_code(errc value) noexcept {
-    return {static_cast<int>(value), category()};
-}
+inline error_code make_error_code(errc value) noexcept { return {static_cast<int>(value), category()}; }
 
 /// What on_error hears. The views live for the call only.
 struct error_report {
-    error_code code;                  ///< What went wrong.
-    std::string_view event;           ///< The event it happened in, or empty.
-    std::string_view detail;          ///< One sentence for a person; may quote the exception's what().
-    std::exception_ptr exception{};   ///< The exception, for errc::handler_threw.
+    error_code code;                 ///< What went wrong.
+    std::string_view event;          ///< The event it happened in, or empty.
+    std::string_view detail;         ///< One sentence for a person; may quote the exception's what().
+    std::exception_ptr exception{};  ///< The exception, for errc::handler_threw.
 };
 
 }  // namespace arke

@@ -16,12 +16,16 @@ ARKE_INLINE void check_config(const config& c) {
     const auto refuse = [](const std::string& text) { throw std::invalid_argument{"arke::config: " + text}; };
     const auto at_least = [&](const char* field, auto value, auto least) {
         if (value < least) {
-            refuse(std::string{field} + " is " + std::to_string(value) + "; set it to " + std::to_string(least) + " or more");
+            refuse(std::string{field} + " is " + std::to_string(value) + "; set it to " + std::to_string(least) +
+                   " or more");
         }
     };
     const auto positive = [&](const char* field, std::chrono::milliseconds value) {
-        if (value.count() <= 0) {
-            refuse(std::string{field} + " is " + std::to_string(value.count()) + " ms; set a time greater than zero");
+        constexpr std::chrono::milliseconds year =
+            std::chrono::hours{24 * 365};  // far below where sums of times overflow
+        if (value.count() <= 0 || value > year) {
+            refuse(std::string{field} + " is " + std::to_string(value.count()) +
+                   " ms; set a time greater than zero, and a year at most");
         }
     };
 
@@ -31,8 +35,9 @@ ARKE_INLINE void check_config(const config& c) {
     for (const char ch : c.endpoint) {
         const auto byte = static_cast<unsigned char>(ch);
         if (byte <= 0x20 || byte >= 0x7F || ch == '?' || ch == '#') {
-            refuse("endpoint is \"" + detail::printable(c.endpoint) +
-                   "\"; it is compared with the path of a request, so leave out spaces, '?', '#' and what is not ASCII");
+            refuse(
+                "endpoint is \"" + detail::printable(c.endpoint) +
+                "\"; it is compared with the path of a request, so leave out spaces, '?', '#' and what is not ASCII");
         }
     }
     positive("write_timeout", c.write_timeout);
@@ -40,14 +45,16 @@ ARKE_INLINE void check_config(const config& c) {
     positive("close_timeout", c.close_timeout);
     const auto ping = effective_ping_period(c);
     if (ping.count() <= 0 || ping >= c.pong_timeout) {
-        refuse("ping_period is " + std::to_string(ping.count()) + " ms and pong_timeout " + std::to_string(c.pong_timeout.count()) +
+        refuse("ping_period is " + std::to_string(ping.count()) + " ms and pong_timeout " +
+               std::to_string(c.pong_timeout.count()) +
                " ms; set ping_period greater than zero and below pong_timeout, or leave it unset");
     }
     at_least("max_message_size", c.max_message_size, std::size_t{1});
     at_least("max_fragments", c.max_fragments, std::size_t{1});
     at_least("max_json_depth", c.max_json_depth, 1U);
     at_least("max_outbox_bytes", c.max_outbox_bytes, std::size_t{1});
-    if (c.event_prefix.empty()) refuse("event_prefix is empty; native messages could not be told from events, so give it a text");
+    if (c.event_prefix.empty())
+        refuse("event_prefix is empty; native messages could not be told from events, so give it a text");
     if (!wire::is_utf8(c.event_prefix)) refuse("event_prefix is not UTF-8; it stands in text messages");
     for (const auto& [name, value] : c.headers) {
         if (!wire::is_token(name)) {
@@ -60,12 +67,14 @@ ARKE_INLINE void check_config(const config& c) {
     }
     for (const auto& name : c.subprotocols) {
         if (!wire::is_token(name)) {
-            refuse("subprotocols holds \"" + detail::printable(name) + "\"; use letters, digits, '.' and '-', without spaces or commas");
+            refuse("subprotocols holds \"" + detail::printable(name) +
+                   "\"; use letters, digits, '.' and '-', without spaces or commas");
         }
     }
     for (const auto& origin : c.origins) {
         if (origin != "*" && origin.find("://") == std::string::npos) {
-            refuse("origins holds \"" + detail::printable(origin) + "\"; write scheme and host as in \"https://example.com\", or \"*\"");
+            refuse("origins holds \"" + detail::printable(origin) +
+                   "\"; write scheme and host as in \"https://example.com\", or \"*\"");
         }
     }
 
@@ -78,13 +87,15 @@ ARKE_INLINE void check_config(const config& c) {
     at_least("listener.backlog", l.backlog, 1);
     at_least("listener.read_buffer_size", l.read_buffer_size, std::size_t{4096});
     at_least("listener.write_buffer_size", l.write_buffer_size, std::size_t{1024});
-    if (l.write_buffer_size > 0x4000'0000) refuse("listener.write_buffer_size is over 1 GiB; a few hundred KiB are plenty");
+    if (l.write_buffer_size > 0x4000'0000)
+        refuse("listener.write_buffer_size is over 1 GiB; a few hundred KiB are plenty");
 #ifndef __linux__
     if (l.loop == loop_kind::epoll) refuse("listener.loop is epoll, which only Linux has; use loop_kind::automatic");
 #endif
 }
 
-ARKE_INLINE endpoint::endpoint(config settings, make_peer maker) : hub{(check_config(settings), std::move(settings))}, make_{maker} {
+ARKE_INLINE endpoint::endpoint(config settings, make_peer maker)
+    : hub{(check_config(settings), std::move(settings))}, make_{maker} {
     add_protocol(std::make_unique<iris_protocol>(this->settings().event_prefix));
 }
 
@@ -101,7 +112,8 @@ ARKE_INLINE void endpoint::refresh(cached& c, loop& on) {
 }
 
 ARKE_INLINE void endpoint::log(std::string_view line) {
-    const auto now = std::chrono::duration_cast<std::chrono::seconds>(std::chrono::steady_clock::now().time_since_epoch()).count();
+    const auto now =
+        std::chrono::duration_cast<std::chrono::seconds>(std::chrono::steady_clock::now().time_since_epoch()).count();
     unsigned dropped = 0;
     {
         const std::lock_guard lock{log_mutex_};

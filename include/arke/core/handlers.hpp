@@ -83,7 +83,7 @@ struct handler_set {
     handler_list<notify_handler<bytes_view>> pong;
 
     std::uint64_t last_id = 0;
-    unsigned running = 0;   // handlers of this set that are on the stack
+    unsigned running = 0;  // handlers of this set that are on the stack
     bool has_gaps = false;
 
     handler_id next_id() noexcept { return handler_id{++last_id}; }

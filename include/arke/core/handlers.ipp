@@ -13,9 +13,10 @@ ARKE_INLINE handler_id handler_set::add_event(std::string_view event, event_hand
         bool answered = false;
         list.run([&](const event_handler& h) { answered = answered || h.answers(); });
         if (answered) {
-            throw std::logic_error{"on(\"" + std::string{event} +
-                                   "\"): a handler of this event returns an answer already; one that asks takes one answer, "
-                                   "so let the second handler return void"};
+            throw std::logic_error{
+                "on(\"" + std::string{event} +
+                "\"): a handler of this event returns an answer already; one that asks takes one answer, "
+                "so let the second handler return void"};
         }
     }
     const auto id = next_id();

@@ -156,8 +156,19 @@ ARKE_INLINE void shard::deliver(const recipients& to, const outgoing& out, const
     };
 
     // A peer whose outbox is full ends here. It leaves its rooms when the walk is over.
-    delivering_ = true;
-    if (!to.everyone && to.peers.empty() && to.rooms.size() == 1 && to.except_peers.empty() && to.except_rooms.empty()) {
+    struct walk {
+        shard& self;
+        explicit walk(shard& s) : self{s} { self.delivering_ = true; }
+        walk(const walk&) = delete;
+        walk& operator=(const walk&) = delete;
+        ~walk() {
+            self.delivering_ = false;
+            for (auto& p : std::exchange(self.to_forget_, {})) self.hub_.forget(*p);
+        }
+    };
+    const walk guard{*this};
+    if (!to.everyone && to.peers.empty() && to.rooms.size() == 1 && to.except_peers.empty() &&
+        to.except_rooms.empty()) {
         if (auto* r = room_named(to.rooms.front())) {
             for (auto* p : r->members) {
                 if (p != to.not_me.get()) give(*p, frames.data(), out, shared);
@@ -190,8 +201,6 @@ ARKE_INLINE void shard::deliver(const recipients& to, const outgoing& out, const
             }
         }
     }
-    delivering_ = false;
-    for (auto& p : std::exchange(to_forget_, {})) hub_.forget(*p);
 }
 
 ARKE_INLINE bool shard::forget_later(peer& p) {

@@ -24,8 +24,8 @@ public:
     task() = default;
 
     template <class F>
-        requires(!std::is_same_v<std::remove_cvref_t<F>, task>)
-    explicit task(F&& f) : body_{std::make_unique<holder<std::remove_cvref_t<F>>>(std::forward<F>(f))} {}
+    requires(!std::is_same_v<std::remove_cvref_t<F>, task>) explicit task(F&& f)
+        : body_{std::make_unique<holder<std::remove_cvref_t<F>>>(std::forward<F>(f))} {}
 
     void operator()() { body_->run(); }
 
@@ -98,6 +98,9 @@ public:
     /// Whether the caller is in a turn of this loop.
     bool in_turn() const noexcept { return current_ == this; }
 
+    /// Whether the caller is on this loop without a turn: in something that get_executor() runs. What it does there begins one.
+    bool is_between_turns() const noexcept { return !in_turn() && is_running_here(); }
+
     /// Has `work` done in a later turn; in order with what the same thread posted before. False: the loop has ended.
     template <class F>
     bool post(F&& work) {
@@ -109,7 +112,7 @@ public:
     void dispatch(F&& work) {
         if (in_turn()) {
             work();
-        } else if (is_running_here()) {
+        } else if (is_between_turns()) {
             const turn guard{*this};
             work();
         } else {

@@ -46,7 +46,8 @@ public:
             }
         }
         // The first copy is often the only one; from the second on there is a stream of them.
-        const std::size_t capacity = std::max(bytes.size(), first_ == pieces_.size() ? std::size_t{256} : std::size_t{4096});
+        const std::size_t capacity =
+            std::max(bytes.size(), first_ == pieces_.size() ? std::size_t{256} : std::size_t{4096});
         auto own = std::make_unique_for_overwrite<char[]>(capacity);
         std::memcpy(own.get(), bytes.data(), bytes.size());
         const std::string_view copy{own.get(), bytes.size()};

@@ -171,8 +171,8 @@ private:
     std::unique_ptr<outbox> outbox_;
     std::uint32_t pending_begin_ = 0;  // its run of the turn buffer
     std::uint32_t pending_end_ = 0;
-    std::uint32_t mark_ = 0;    // the delivery that has counted it already
-    std::uint32_t place_ = 0;   // in the shard's list
+    std::uint32_t mark_ = 0;   // the delivery that has counted it already
+    std::uint32_t place_ = 0;  // in the shard's list
     millis last_heard_ = 0;
     millis last_progress_ = 0;  // of a lagging outbox; of a close: when it began
     std::string id_;
@@ -180,9 +180,9 @@ private:
     std::shared_ptr<void> kept_;
     state state_ = state::idle;
     std::uint8_t protocol_index_;
-    bool lagging_ : 1 = false;   // the kernel is full: wait for on_writable()
-    bool dirty_ : 1 = false;     // on the loop's list
-    bool pinged_ : 1 = false;    // since last_heard_
+    bool lagging_ : 1 = false;  // the kernel is full: wait for on_writable()
+    bool dirty_ : 1 = false;    // on the loop's list
+    bool pinged_ : 1 = false;   // since last_heard_
     bool pong_waits_ : 1 = false;
     bool shut_ : 1 = false;
 };

@@ -298,7 +298,8 @@ ARKE_INLINE void peer::send_close(close_code code, std::string_view reason) {
         payload[1] = static_cast<char>(value & 0xFFU);
         size = 2 + std::min(reason.size(), payload.size() - 2);
         // A reason is cut between code points.
-        while (size > 2 && size - 2 < reason.size() && (static_cast<unsigned char>(reason[size - 2]) & 0xC0U) == 0x80U) --size;
+        while (size > 2 && size - 2 < reason.size() && (static_cast<unsigned char>(reason[size - 2]) & 0xC0U) == 0x80U)
+            --size;
         if (size > 2) std::memcpy(payload.data() + 2, reason.data(), size - 2);
     }
     const auto frame = 2 + size;
@@ -375,6 +376,8 @@ ARKE_INLINE void peer::schedule() {
     millis due = 0;
     if (state_ == state::open) {
         due = last_heard_ + (pinged_ ? c.pong_timeout.count() : owner_->ping_period());
+        // The pong is not waited for to the end: the next silence begins with it.
+        if (pinged_) due = std::min(due, loop_->now() + owner_->ping_period());
         if (lagging_) due = std::min<millis>(due, last_progress_ + c.write_timeout.count());
     } else {
         due = last_progress_ + c.close_timeout.count();

@@ -65,7 +65,8 @@ class transport {
 public:
     virtual ~transport() = default;
 
-    /// Sends as much as is taken without waiting. Must not be called between a short send and on_writable().
+    /// Sends as much as is taken without waiting. Must not be called between a short send, or one with an
+    /// error, and on_writable().
     virtual send_result send(std::span<const segment> pieces) = 0;
 
     /// Hands the stream over to another user: the HTTP session to the connection that it has become.

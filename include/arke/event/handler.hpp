@@ -85,46 +85,70 @@ namespace detail {
 template <class F>
 struct signature_of;
 template <class R, bool N, class... A>
-struct signature_of<R (*)(A...) noexcept(N)> { using result = R; using parameters = std::tuple<A...>; };
+struct signature_of<R (*)(A...) noexcept(N)> {
+    using result = R;
+    using parameters = std::tuple<A...>;
+};
 template <class C, class R, bool N, class... A>
-struct signature_of<R (C::*)(A...) noexcept(N)> { using result = R; using parameters = std::tuple<A...>; };
+struct signature_of<R (C::*)(A...) noexcept(N)> {
+    using result = R;
+    using parameters = std::tuple<A...>;
+};
 template <class C, class R, bool N, class... A>
-struct signature_of<R (C::*)(A...) const noexcept(N)> { using result = R; using parameters = std::tuple<A...>; };
+struct signature_of<R (C::*)(A...) const noexcept(N)> {
+    using result = R;
+    using parameters = std::tuple<A...>;
+};
 template <class C, class R, bool N, class... A>
-struct signature_of<R (C::*)(A...) & noexcept(N)> { using result = R; using parameters = std::tuple<A...>; };
+struct signature_of<R (C::*)(A...)& noexcept(N)> {
+    using result = R;
+    using parameters = std::tuple<A...>;
+};
 template <class C, class R, bool N, class... A>
-struct signature_of<R (C::*)(A...) const & noexcept(N)> { using result = R; using parameters = std::tuple<A...>; };
+struct signature_of<R (C::*)(A...) const& noexcept(N)> {
+    using result = R;
+    using parameters = std::tuple<A...>;
+};
 
 template <class F>
 struct call_operator {};
 template <class F>
-    requires std::is_pointer_v<F> && requires { typename signature_of<F>::result; }
+requires std::is_pointer_v<F> && requires { typename signature_of<F>::result; }
 struct call_operator<F> : signature_of<F> {};
 template <class F>
-    requires std::is_class_v<F> && requires { typename signature_of<decltype(&F::operator())>::result; }
+requires std::is_class_v<F> && requires { typename signature_of<decltype(&F::operator())>::result; }
 struct call_operator<F> : signature_of<decltype(&F::operator())> {};
 
 /// One signature, so that its parameter can say what to decode.
 template <class F>
-concept plain_callable = requires { typename call_operator<F>::result; };
+concept plain_callable = requires {
+    typename call_operator<F>::result;
+};
 
 template <class Base, class P>
 consteval bool is_peer() {
     using type = std::remove_cvref_t<P>;
-    if constexpr (std::same_as<type, Base>) return true;
-    else if constexpr (std::is_class_v<type>) return std::is_base_of_v<Base, type>;
-    else return false;
+    if constexpr (std::same_as<type, Base>)
+        return true;
+    else if constexpr (std::is_class_v<type>)
+        return std::is_base_of_v<Base, type>;
+    else
+        return false;
 }
 
 template <class R>
-concept awaitable_result = requires(R& r) { r.await_ready(); } || requires(R& r) { r.operator co_await(); } ||
-                           requires(R& r) { operator co_await(r); };
+concept awaitable_result = requires(R& r) {
+    r.await_ready();
+}
+|| requires(R& r) { r.operator co_await(); }
+|| requires(R& r) { operator co_await(r); };
 
 template <class R>
 constexpr void check_result() {
     static_assert(!awaitable_result<R>,
-        "arke: this handler is a coroutine, and nobody would resume it: return void or a value, and start the coroutine with "
-        "co_spawn(c.get_executor(), ...).");
+                  "arke: this handler is a coroutine, and nobody would resume it: return void or a value, and start "
+                  "the coroutine with "
+                  "co_spawn(c.get_executor(), ...).");
     if constexpr (!std::is_void_v<R> && !awaitable_result<R>) check_sendable<std::remove_cvref_t<R>>();
 }
 
@@ -186,17 +210,23 @@ public:
 
 private:
     static auto probe() {
-        if constexpr (TakesPeer && std::is_void_v<Value>) return std::invoke_result<F&, Connection&>{};
-        else if constexpr (TakesPeer) return std::invoke_result<F&, Connection&, Value>{};
-        else if constexpr (std::is_void_v<Value>) return std::invoke_result<F&>{};
-        else return std::invoke_result<F&, Value>{};
+        if constexpr (TakesPeer && std::is_void_v<Value>)
+            return std::invoke_result<F&, Connection&>{};
+        else if constexpr (TakesPeer)
+            return std::invoke_result<F&, Connection&, Value>{};
+        else if constexpr (std::is_void_v<Value>)
+            return std::invoke_result<F&>{};
+        else
+            return std::invoke_result<F&, Value>{};
     }
     using result = typename decltype(probe())::type;
 
     template <class... V>
     result invoke(basic_event_call<Base>& call, V&&... value) {
-        if constexpr (TakesPeer) return std::invoke(f_, static_cast<Connection&>(call.self), std::forward<V>(value)...);
-        else return std::invoke(f_, std::forward<V>(value)...);
+        if constexpr (TakesPeer)
+            return std::invoke(f_, static_cast<Connection&>(call.self), std::forward<V>(value)...);
+        else
+            return std::invoke(f_, std::forward<V>(value)...);
     }
 
     template <class... V>
@@ -219,7 +249,8 @@ private:
 template <class P>
 constexpr bool check_parameter() {
     constexpr bool changes = std::is_lvalue_reference_v<P> && !std::is_const_v<std::remove_reference_t<P>>;
-    static_assert(!changes, "arke: a handler's value is made for the call: take it by value or as const&, not as a non-const &.");
+    static_assert(!changes,
+                  "arke: a handler's value is made for the call: take it by value or as const&, not as a non-const &.");
     using value = std::remove_cvref_t<P>;
     if constexpr (!changes) check_readable<value>();
     return !changes && receivable<value>;
@@ -232,8 +263,9 @@ constexpr bool check_peer() {
     static_assert(reference, "arke: a connection is not copied: take it as arke::connection& (or keep c.handle()).");
     constexpr bool ours = std::is_convertible_v<Connection&, P>;
     static_assert(ours || !reference,
-        "arke: this server's connections are of another type than the handler's first parameter: take arke::connection&, or the "
-        "server's own connection type.");
+                  "arke: this server's connections are of another type than the handler's first parameter: take "
+                  "arke::connection&, or the "
+                  "server's own connection type.");
     return reference && ours;
 }
 
@@ -242,11 +274,13 @@ boost::intrusive_ptr<basic_event_handler<Base>> make_basic_event_handler(F&& f) 
     using callable = std::decay_t<F>;
     using pointer = boost::intrusive_ptr<basic_event_handler<Base>>;
     constexpr bool member = std::is_member_pointer_v<callable>;
-    static_assert(!member,
+    static_assert(
+        !member,
         "arke: a pointer to a member function does not say whose: write [this](arke::connection& c, T value) { ... }.");
     static_assert(member || plain_callable<callable>,
-        "arke: this handler is generic or overloaded, so its parameter does not say what to decode: write on<T>(\"event\", "
-        "handler), with on<void> for no value.");
+                  "arke: this handler is generic or overloaded, so its parameter does not say what to decode: write "
+                  "on<T>(\"event\", "
+                  "handler), with on<void> for no value.");
     if constexpr (plain_callable<callable>) {
         using parameters = typename call_operator<callable>::parameters;
         constexpr std::size_t count = std::tuple_size_v<parameters>;
@@ -258,8 +292,9 @@ boost::intrusive_ptr<basic_event_handler<Base>> make_basic_event_handler(F&& f) 
             using first = std::tuple_element_t<0, parameters>;
             constexpr bool peer = is_peer<Base, first>();
             static_assert(count <= (peer ? 2 : 1),
-                "arke: a handler takes an optional arke::connection& first and then at most one value: put several into a struct, "
-                "or take std::tuple or nlohmann::json.");
+                          "arke: a handler takes an optional arke::connection& first and then at most one value: put "
+                          "several into a struct, "
+                          "or take std::tuple or nlohmann::json.");
             if constexpr (peer && count == 1) {
                 if constexpr (check_peer<Base, Connection, first>())
                     return pointer(new value_handler<Base, Connection, true, void, callable>(std::forward<F>(f)));
@@ -289,8 +324,10 @@ boost::intrusive_ptr<basic_event_handler<Base>> make_basic_event_handler_as(F&& 
         constexpr bool fits = with || std::is_invocable_v<callable&>;
         static_assert(fits, "arke: on<void> needs a handler that is called with nothing or with a connection&.");
         if constexpr (fits) {
-            if constexpr (with) check_result<std::invoke_result_t<callable&, Connection&>>();
-            else check_result<std::invoke_result_t<callable&>>();
+            if constexpr (with)
+                check_result<std::invoke_result_t<callable&, Connection&>>();
+            else
+                check_result<std::invoke_result_t<callable&>>();
             return pointer(new value_handler<Base, Connection, with, void, callable>(std::forward<F>(f)));
         }
     } else {
@@ -298,10 +335,13 @@ boost::intrusive_ptr<basic_event_handler<Base>> make_basic_event_handler_as(F&& 
         constexpr bool with = std::is_invocable_v<callable&, Connection&, value>;
         constexpr bool fits = with || std::is_invocable_v<callable&, value>;
         static_assert(fits,
-            "arke: on<T> needs a handler that is called with a T, or with a connection& and a T; T by value or as const&.");
+                      "arke: on<T> needs a handler that is called with a T, or with a connection& and a T; T by value "
+                      "or as const&.");
         if constexpr (fits && receivable<value>) {
-            if constexpr (with) check_result<std::invoke_result_t<callable&, Connection&, value>>();
-            else check_result<std::invoke_result_t<callable&, value>>();
+            if constexpr (with)
+                check_result<std::invoke_result_t<callable&, Connection&, value>>();
+            else
+                check_result<std::invoke_result_t<callable&, value>>();
             return pointer(new value_handler<Base, Connection, with, value, callable>(std::forward<F>(f)));
         }
     }
@@ -312,38 +352,59 @@ boost::intrusive_ptr<basic_event_handler<Base>> make_basic_event_handler_as(F&& 
 
 /// What a handler may take in place of a view, to keep it: neither converts implicitly.
 template <class T>
-struct kept { using type = T; };
+struct kept {
+    using type = T;
+};
 template <>
-struct kept<std::string_view> { using type = std::string; };
+struct kept<std::string_view> {
+    using type = std::string;
+};
 template <>
-struct kept<bytes_view> { using type = bytes; };
+struct kept<bytes_view> {
+    using type = bytes;
+};
 
 inline std::string keep(std::string_view value) { return std::string(value); }
 inline bytes keep(bytes_view value) { return bytes(value.begin(), value.end()); }
 template <class T>
-const T& keep(const T& value) { return value; }
+const T& keep(const T& value) {
+    return value;
+}
 
 enum class notify_form { peer_and_views, views, peer_and_copies, copies, peer, nothing, none };
 
 template <class Connection, class F, class... Args>
 consteval notify_form find_notify_form() {
-    if constexpr (std::is_invocable_v<F&, Connection&, Args...>) return notify_form::peer_and_views;
-    else if constexpr (std::is_invocable_v<F&, Args...>) return notify_form::views;
-    else if constexpr (std::is_invocable_v<F&, Connection&, typename kept<Args>::type...>) return notify_form::peer_and_copies;
-    else if constexpr (std::is_invocable_v<F&, typename kept<Args>::type...>) return notify_form::copies;
-    else if constexpr (std::is_invocable_v<F&, Connection&>) return notify_form::peer;
-    else if constexpr (std::is_invocable_v<F&>) return notify_form::nothing;
-    else return notify_form::none;
+    if constexpr (std::is_invocable_v<F&, Connection&, Args...>)
+        return notify_form::peer_and_views;
+    else if constexpr (std::is_invocable_v<F&, Args...>)
+        return notify_form::views;
+    else if constexpr (std::is_invocable_v<F&, Connection&, typename kept<Args>::type...>)
+        return notify_form::peer_and_copies;
+    else if constexpr (std::is_invocable_v<F&, typename kept<Args>::type...>)
+        return notify_form::copies;
+    else if constexpr (std::is_invocable_v<F&, Connection&>)
+        return notify_form::peer;
+    else if constexpr (std::is_invocable_v<F&>)
+        return notify_form::nothing;
+    else
+        return notify_form::none;
 }
 
 template <notify_form Form, class Connection, class F, class... Args>
 decltype(auto) notify(F& f, Connection& c, Args&... args) {
-    if constexpr (Form == notify_form::peer_and_views) return std::invoke(f, c, static_cast<Args&&>(args)...);
-    else if constexpr (Form == notify_form::views) return std::invoke(f, static_cast<Args&&>(args)...);
-    else if constexpr (Form == notify_form::peer_and_copies) return std::invoke(f, c, keep(args)...);
-    else if constexpr (Form == notify_form::copies) return std::invoke(f, keep(args)...);
-    else if constexpr (Form == notify_form::peer) return std::invoke(f, c);
-    else return std::invoke(f);
+    if constexpr (Form == notify_form::peer_and_views)
+        return std::invoke(f, c, static_cast<Args&&>(args)...);
+    else if constexpr (Form == notify_form::views)
+        return std::invoke(f, static_cast<Args&&>(args)...);
+    else if constexpr (Form == notify_form::peer_and_copies)
+        return std::invoke(f, c, keep(args)...);
+    else if constexpr (Form == notify_form::copies)
+        return std::invoke(f, keep(args)...);
+    else if constexpr (Form == notify_form::peer)
+        return std::invoke(f, c);
+    else
+        return std::invoke(f);
 }
 
 template <class Base, class Connection, notify_form Form, class F, class... Args>
@@ -354,7 +415,8 @@ public:
 
     void run(Base& self, Args... args) override {
         using result = decltype(notify<Form, Connection, F, Args...>(f_, static_cast<Connection&>(self), args...));
-        static_assert(!awaitable_result<result>,
+        static_assert(
+            !awaitable_result<result>,
             "arke: this handler is a coroutine, and nobody would resume it: return void, and start the coroutine with "
             "co_spawn(c.get_executor(), ...).");
         static_cast<void>(notify<Form, Connection, F, Args...>(f_, static_cast<Connection&>(self), args...));
@@ -369,8 +431,9 @@ boost::intrusive_ptr<basic_notify_handler<Base, Args...>> make_basic_notify_hand
     using callable = std::decay_t<F>;
     constexpr notify_form form = find_notify_form<Connection, callable, Args...>();
     static_assert(form != notify_form::none,
-        "arke: this handler takes other parameters than this on_...() gives: all of what it gives or nothing, each with or "
-        "without a connection& first.");
+                  "arke: this handler takes other parameters than this on_...() gives: all of what it gives or "
+                  "nothing, each with or "
+                  "without a connection& first.");
     check_not_empty<callable>(f);
     if constexpr (form != notify_form::none)
         return boost::intrusive_ptr<basic_notify_handler<Base, Args...>>(

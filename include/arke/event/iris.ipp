@@ -37,7 +37,8 @@ ARKE_INLINE bool iris_can_carry(const event_view& event, std::string& why) {
     };
     if (event.name.empty()) return refuse("an event needs a name");
     if (event.name.find(';') != std::string_view::npos)
-        return refuse("the event name " + detail::printable(event.name) + " has a ';', which ends a name in the iris protocol");
+        return refuse("the event name " + detail::printable(event.name) +
+                      " has a ';', which ends a name in the iris protocol");
     if (!wire::is_utf8(event.name)) return refuse("the event name " + detail::printable(event.name) + " is not UTF-8");
     if (!wire::is_utf8(event.data))
         return refuse("the data of " + detail::printable(event.name) +

@@ -64,7 +64,11 @@ inline constexpr std::size_t max_protocols = 4;
 class message : public boost::intrusive_ref_counter<message, boost::thread_safe_counter> {
 public:
     explicit message(const outgoing& out)
-        : name_{out.event.name}, data_{out.event.data}, kind_{out.event.kind}, is_native_{out.is_native}, is_text_{out.is_text} {}
+        : name_{out.event.name},
+          data_{out.event.data},
+          kind_{out.event.kind},
+          is_native_{out.is_native},
+          is_text_{out.is_text} {}
 
     ~message() {
         for (auto& slot : frames_) {

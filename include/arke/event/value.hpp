@@ -95,7 +95,8 @@ private:
     value_kind kind_ = value_kind::text;
     place place_ = place::elsewhere;
     std::uint8_t size_ = 0;
-    std::array<char, 40> digits_;  // left unset; the longest is a long double of 21 digits with sign, point and exponent
+    std::array<char, 40>
+        digits_;  // left unset; the longest is a long double of 21 digits with sign, point and exponent
     std::string_view view_;
     std::string text_;
 };
@@ -104,8 +105,19 @@ namespace detail {
 
 /// What a type is to us, as far as the type alone can say.
 enum class shape {
-    text, boolean, integer, floating, bytes, null, json,                          // these travel
-    character, foreign_text, foreign_bytes, pointer, enumeration, unknown,        // these are refused, each by a sentence
+    text,
+    boolean,
+    integer,
+    floating,
+    bytes,
+    null,
+    json,  // these travel
+    character,
+    foreign_text,
+    foreign_bytes,
+    pointer,
+    enumeration,
+    unknown,  // these are refused, each by a sentence
 };
 
 constexpr bool travels(shape s) { return s <= shape::json; }
@@ -115,21 +127,29 @@ inline constexpr bool always_false = false;
 
 template <class T>
 concept character = std::same_as<T, char> || std::same_as<T, wchar_t> || std::same_as<T, char8_t> ||
-                    std::same_as<T, char16_t> || std::same_as<T, char32_t>;
+    std::same_as<T, char16_t> || std::same_as<T, char32_t>;
 
 template <class T>
-struct text_unit { using type = void; };
+struct text_unit {
+    using type = void;
+};
 template <class T>
-struct text_unit<T*> { using type = std::remove_cv_t<T>; };
+struct text_unit<T*> {
+    using type = std::remove_cv_t<T>;
+};
 template <class T, class Traits, class Allocator>
-struct text_unit<std::basic_string<T, Traits, Allocator>> { using type = T; };
+struct text_unit<std::basic_string<T, Traits, Allocator>> {
+    using type = T;
+};
 template <class T, class Traits>
-struct text_unit<std::basic_string_view<T, Traits>> { using type = T; };
+struct text_unit<std::basic_string_view<T, Traits>> {
+    using type = T;
+};
 
 /// Strings of characters that are not char. nlohmann would make arrays of numbers of them.
 template <class T>
 concept foreign_text = character<typename text_unit<std::decay_t<T>>::type> &&
-                       !std::same_as<typename text_unit<std::decay_t<T>>::type, char>;
+    !std::same_as<typename text_unit<std::decay_t<T>>::type, char>;
 
 template <class T>
 inline constexpr bool is_string = false;
@@ -141,59 +161,91 @@ inline constexpr bool is_json = nlohmann::detail::is_basic_json<T>::value;
 
 namespace own_json {
 
-void to_json();    // these two end the unqualified look-up here, so that only those of the user's namespace are found
+void to_json();  // these two end the unqualified look-up here, so that only those of the user's namespace are found
 void from_json();
 
 template <class T>
-concept writes = requires(nlohmann::json& j, const T& value) { to_json(j, value); } ||
-                 !requires { &nlohmann::adl_serializer<T>::template to_json<nlohmann::json, const T&>; };
+concept writes = requires(nlohmann::json& j, const T& value) {
+    to_json(j, value);
+}
+|| !requires { &nlohmann::adl_serializer<T>::template to_json<nlohmann::json, const T&>; };
 template <class T>
-concept reads = requires(const nlohmann::json& j, T& value) { from_json(j, value); } ||
-                !requires { &nlohmann::adl_serializer<T>::template from_json<const nlohmann::json&, T>; };
+concept reads = requires(const nlohmann::json& j, T& value) {
+    from_json(j, value);
+}
+|| !requires { &nlohmann::adl_serializer<T>::template from_json<const nlohmann::json&, T>; };
 
 }  // namespace own_json
 
 template <class T>
 consteval shape shape_to_send() {
-    if constexpr (std::is_void_v<T>) return shape::unknown;
-    else if constexpr (is_json<T>) return shape::json;
-    else if constexpr (std::same_as<T, std::nullptr_t>) return shape::null;
-    else if constexpr (std::same_as<T, bool> || std::same_as<T, std::vector<bool>::reference>) return shape::boolean;
-    else if constexpr (character<T>) return shape::character;
-    else if constexpr (std::integral<T>) return sizeof(T) <= 8 ? shape::integer : shape::unknown;
-    else if constexpr (std::floating_point<T>) return shape::floating;
-    else if constexpr (foreign_text<T>) return shape::foreign_text;
-    else if constexpr (std::is_convertible_v<const T&, std::string_view>) return shape::text;
-    else if constexpr (std::is_convertible_v<const T&, bytes_view>) return shape::bytes;
-    else if constexpr (std::is_pointer_v<T> || std::is_function_v<T> || std::is_member_pointer_v<T>) return shape::pointer;
+    if constexpr (std::is_void_v<T>)
+        return shape::unknown;
+    else if constexpr (is_json<T>)
+        return shape::json;
+    else if constexpr (std::same_as<T, std::nullptr_t>)
+        return shape::null;
+    else if constexpr (std::same_as<T, bool> || std::same_as<T, std::vector<bool>::reference>)
+        return shape::boolean;
+    else if constexpr (character<T>)
+        return shape::character;
+    else if constexpr (std::integral<T>)
+        return sizeof(T) <= 8 ? shape::integer : shape::unknown;
+    else if constexpr (std::floating_point<T>)
+        return shape::floating;
+    else if constexpr (foreign_text<T>)
+        return shape::foreign_text;
+    else if constexpr (std::is_convertible_v<const T&, std::string_view>)
+        return shape::text;
+    else if constexpr (std::is_convertible_v<const T&, bytes_view>)
+        return shape::bytes;
+    else if constexpr (std::is_pointer_v<T> || std::is_function_v<T> || std::is_member_pointer_v<T>)
+        return shape::pointer;
     else if constexpr (std::is_enum_v<T>) {
         // nlohmann takes any enum for its number; that silently fixes the order of the enumerators on the wire
-        if constexpr (own_json::writes<T>) return shape::json;
-        else return shape::enumeration;
-    }
-    else if constexpr (std::is_constructible_v<nlohmann::json, const T&>) return shape::json;
-    else return shape::unknown;
+        if constexpr (own_json::writes<T>)
+            return shape::json;
+        else
+            return shape::enumeration;
+    } else if constexpr (std::is_constructible_v<nlohmann::json, const T&>)
+        return shape::json;
+    else
+        return shape::unknown;
 }
 
 template <class T>
 consteval shape shape_to_read() {
-    if constexpr (std::is_void_v<T>) return shape::unknown;
-    else if constexpr (is_json<T>) return shape::json;
-    else if constexpr (std::same_as<T, bool>) return shape::boolean;
-    else if constexpr (character<T>) return shape::character;
-    else if constexpr (std::integral<T>) return sizeof(T) <= 8 ? shape::integer : shape::unknown;
-    else if constexpr (std::floating_point<T>) return shape::floating;
-    else if constexpr (is_string<T> || std::same_as<T, std::string_view>) return shape::text;
-    else if constexpr (foreign_text<T>) return shape::foreign_text;
-    else if constexpr (std::same_as<T, bytes> || std::same_as<T, bytes_view>) return shape::bytes;
-    else if constexpr (std::is_pointer_v<T> || std::is_member_pointer_v<T>) return shape::pointer;
-    else if constexpr (std::is_convertible_v<const T&, bytes_view>) return shape::foreign_bytes;
+    if constexpr (std::is_void_v<T>)
+        return shape::unknown;
+    else if constexpr (is_json<T>)
+        return shape::json;
+    else if constexpr (std::same_as<T, bool>)
+        return shape::boolean;
+    else if constexpr (character<T>)
+        return shape::character;
+    else if constexpr (std::integral<T>)
+        return sizeof(T) <= 8 ? shape::integer : shape::unknown;
+    else if constexpr (std::floating_point<T>)
+        return shape::floating;
+    else if constexpr (is_string<T> || std::same_as<T, std::string_view>)
+        return shape::text;
+    else if constexpr (foreign_text<T>)
+        return shape::foreign_text;
+    else if constexpr (std::same_as<T, bytes> || std::same_as<T, bytes_view>)
+        return shape::bytes;
+    else if constexpr (std::is_pointer_v<T> || std::is_member_pointer_v<T>)
+        return shape::pointer;
+    else if constexpr (std::is_convertible_v<const T&, bytes_view>)
+        return shape::foreign_bytes;
     else if constexpr (std::is_enum_v<T>) {
-        if constexpr (own_json::reads<T>) return shape::json;
-        else return shape::enumeration;
-    }
-    else if constexpr (requires(const nlohmann::json& j) { j.template get<T>(); }) return shape::json;
-    else return shape::unknown;
+        if constexpr (own_json::reads<T>)
+            return shape::json;
+        else
+            return shape::enumeration;
+    } else if constexpr (requires(const nlohmann::json& j) { j.template get<T>(); })
+        return shape::json;
+    else
+        return shape::unknown;
 }
 
 template <class T>
@@ -205,31 +257,40 @@ inline constexpr shape read_shape = shape_to_read<T>();
 template <class T>
 constexpr void check_sendable() {
     constexpr shape s = send_shape<T>;
-    static_assert(s != shape::character,
+    static_assert(
+        s != shape::character,
         "arke: is a single character a letter or a number? Write std::string(1, c) for text or int(c) for a number.");
     static_assert(s != shape::foreign_text,
-        "arke: text travels as UTF-8 in plain char: convert it to std::string, or drop the u8, u, U or L before the literal.");
-    static_assert(s != shape::pointer, "arke: a pointer is not sent (nor is it a bool): write *pointer or pointer != nullptr.");
+                  "arke: text travels as UTF-8 in plain char: convert it to std::string, or drop the u8, u, U or L "
+                  "before the literal.");
+    static_assert(s != shape::pointer,
+                  "arke: a pointer is not sent (nor is it a bool): write *pointer or pointer != nullptr.");
     static_assert(s != shape::enumeration,
-        "arke: an enum is not sent as its number unasked: use NLOHMANN_JSON_SERIALIZE_ENUM(type, ...) or static_cast<int>(value).");
+                  "arke: an enum is not sent as its number unasked: use NLOHMANN_JSON_SERIALIZE_ENUM(type, ...) or "
+                  "static_cast<int>(value).");
     static_assert(s != shape::unknown,
-        "arke: this type is not known to nlohmann/json: write NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(type, members...) in its "
-        "namespace, or a to_json(nlohmann::json&, const type&).");
+                  "arke: this type is not known to nlohmann/json: write NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(type, "
+                  "members...) in its "
+                  "namespace, or a to_json(nlohmann::json&, const type&).");
 }
 
 /// Says what to write instead of a type that cannot be received.
 template <class T>
 constexpr void check_readable() {
     constexpr shape s = read_shape<T>;
-    static_assert(s != shape::character, "arke: a single character is not received: take std::string, or an int for a number.");
-    static_assert(s != shape::foreign_text, "arke: text arrives as UTF-8 in plain char: take std::string or std::string_view.");
+    static_assert(s != shape::character,
+                  "arke: a single character is not received: take std::string, or an int for a number.");
+    static_assert(s != shape::foreign_text,
+                  "arke: text arrives as UTF-8 in plain char: take std::string or std::string_view.");
     static_assert(s != shape::foreign_bytes, "arke: binary data is received as arke::bytes or arke::bytes_view.");
     static_assert(s != shape::pointer, "arke: a pointer is not received: take the value, or std::string for a char*.");
     static_assert(s != shape::enumeration,
-        "arke: an enum is not received as its number unasked: use NLOHMANN_JSON_SERIALIZE_ENUM(type, ...) or take an int.");
+                  "arke: an enum is not received as its number unasked: use NLOHMANN_JSON_SERIALIZE_ENUM(type, ...) or "
+                  "take an int.");
     static_assert(s != shape::unknown,
-        "arke: this type is not known to nlohmann/json: write NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(type, members...) in its "
-        "namespace, or a from_json(const nlohmann::json&, type&).");
+                  "arke: this type is not known to nlohmann/json: write NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(type, "
+                  "members...) in its "
+                  "namespace, or a from_json(const nlohmann::json&, type&).");
 }
 
 [[noreturn]] void refuse_value(const char* sentence);
@@ -246,7 +307,8 @@ bool read_floating(std::string_view data, long double& out, std::string& why);
 
 /// The event's data as a JSON document. With `guess`, text that is JSON is taken for it: somebody asked for a type that
 /// text is not. Without, text stays a JSON string.
-bool read_document(const event_view& event, const decode_limits& limits, bool guess, nlohmann::json& out, std::string& why);
+bool read_document(const event_view& event, const decode_limits& limits, bool guess, nlohmann::json& out,
+                   std::string& why);
 
 /// Sets `why` from the exception that is being handled. Lets std::bad_alloc through.
 void explain_failed_conversion(std::string& why);
@@ -314,7 +376,8 @@ encoded_value encode_value(const T& value) {
     } else if constexpr (s == shape::floating) {
         constexpr T most = std::numeric_limits<T>::max();
         if (!(value >= -most && value <= most))
-            detail::refuse_value("a number that is infinite or not a number has no JSON form; send nullptr or text instead");
+            detail::refuse_value(
+                "a number that is infinite or not a number has no JSON form; send nullptr or text instead");
         return encoded_value::number(value_kind::json, value);
     } else if constexpr (s == shape::bytes) {
         return encoded_value::borrowed(value_kind::binary, as_text(value));
@@ -348,8 +411,10 @@ bool decode_value(const event_view& event, const decode_limits& limits, T& out, 
     constexpr shape s = detail::read_shape<T>;
     detail::check_readable<T>();
     if constexpr (s == shape::text) {
-        if constexpr (std::same_as<T, std::string_view>) out = event.data;
-        else out.assign(event.data.data(), event.data.size());
+        if constexpr (std::same_as<T, std::string_view>)
+            out = event.data;
+        else
+            out.assign(event.data.data(), event.data.size());
         return true;
     } else if constexpr (s == shape::boolean) {
         return detail::read_boolean(event.data, out, why);
@@ -369,8 +434,10 @@ bool decode_value(const event_view& event, const decode_limits& limits, T& out, 
         return detail::read_floating(event.data, out, why);
     } else if constexpr (s == shape::bytes) {
         const bytes_view raw = as_bytes(event.data);
-        if constexpr (std::same_as<T, bytes_view>) out = raw;
-        else out.assign(raw.begin(), raw.end());
+        if constexpr (std::same_as<T, bytes_view>)
+            out = raw;
+        else
+            out.assign(raw.begin(), raw.end());
         return true;
     } else if constexpr (s == shape::json) {
         nlohmann::json source;

@@ -15,7 +15,8 @@ ARKE_INLINE void refuse_value(const char* sentence) { throw std::invalid_argumen
 
 ARKE_INLINE encoded_value encode_text(std::string_view text) {
     if (!wire::is_utf8(text))
-        throw std::invalid_argument("the text " + printable(text) + " is not UTF-8; send bytes (arke::as_bytes) or convert it");
+        throw std::invalid_argument("the text " + printable(text) +
+                                    " is not UTF-8; send bytes (arke::as_bytes) or convert it");
     return encoded_value::borrowed(value_kind::text, text);
 }
 
@@ -29,7 +30,9 @@ encoded_value encode_any_document(const Json& document) {
 }
 
 ARKE_INLINE encoded_value encode_document(const nlohmann::json& document) { return encode_any_document(document); }
-ARKE_INLINE encoded_value encode_document(const nlohmann::ordered_json& document) { return encode_any_document(document); }
+ARKE_INLINE encoded_value encode_document(const nlohmann::ordered_json& document) {
+    return encode_any_document(document);
+}
 
 // ---- reading
 
@@ -63,7 +66,8 @@ bool read_digits(std::string_view data, Integer least, Integer most, Integer& ou
     const std::string_view text = without_plus(trimmed(data));
     Integer read = 0;
     auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), read);
-    if constexpr (std::is_unsigned_v<Integer>) {  // a minus is no number to from_chars; to us it is one that does not fit, or 0
+    if constexpr (std::is_unsigned_v<
+                      Integer>) {  // a minus is no number to from_chars; to us it is one that does not fit, or 0
         if (text.starts_with('-')) {
             Integer magnitude = 0;
             const auto below = std::from_chars(text.data() + 1, text.data() + text.size(), magnitude);
@@ -132,8 +136,12 @@ bool read_number(std::string_view data, Floating& out, std::string& why) {
     return true;
 }
 
-ARKE_INLINE bool read_floating(std::string_view data, float& out, std::string& why) { return read_number(data, out, why); }
-ARKE_INLINE bool read_floating(std::string_view data, double& out, std::string& why) { return read_number(data, out, why); }
+ARKE_INLINE bool read_floating(std::string_view data, float& out, std::string& why) {
+    return read_number(data, out, why);
+}
+ARKE_INLINE bool read_floating(std::string_view data, double& out, std::string& why) {
+    return read_number(data, out, why);
+}
 ARKE_INLINE bool read_floating(std::string_view data, long double& out, std::string& why) {
     return read_number(data, out, why);
 }
@@ -146,8 +154,10 @@ ARKE_INLINE bool nests_within(std::string_view text, unsigned most) {
     for (std::size_t at = 0; at < text.size(); ++at) {
         const char c = text[at];
         if (in_string) {
-            if (c == '\\') ++at;
-            else if (c == '"') in_string = false;
+            if (c == '\\')
+                ++at;
+            else if (c == '"')
+                in_string = false;
         } else if (c == '"') {
             in_string = true;
         } else if (c == '[' || c == '{') {
@@ -164,8 +174,8 @@ ARKE_INLINE bool read_document(const event_view& event, const decode_limits& lim
     const bool words = event.kind == value_kind::text || event.kind == value_kind::binary;
     if (!words || guess) {
         if (!nests_within(event.data, limits.max_json_depth)) {
-            why = "the JSON " + printable(event.data, 20) + " is nested deeper than " + std::to_string(limits.max_json_depth) +
-                  " levels";
+            why = "the JSON " + printable(event.data, 20) + " is nested deeper than " +
+                  std::to_string(limits.max_json_depth) + " levels";
             return false;
         }
         out = nlohmann::json::parse(event.data.begin(), event.data.end(), nullptr, false);
@@ -175,7 +185,8 @@ ARKE_INLINE bool read_document(const event_view& event, const decode_limits& lim
         why = printable(event.data) + " is not JSON";
         return false;
     }
-    if (event.kind == value_kind::binary && !wire::is_utf8(event.data)) {  // a JSON string of it could never be written again
+    if (event.kind == value_kind::binary &&
+        !wire::is_utf8(event.data)) {  // a JSON string of it could never be written again
         why = "the bytes " + printable(event.data) + " are neither JSON nor UTF-8 text";
         return false;
     }

@@ -50,14 +50,14 @@ private:
     core::transport* transport_ = nullptr;
     std::string address_;
     std::uint16_t port_;
-    std::string in_;         // what was read and not served
+    std::string in_;           // what was read and not served
     std::size_t scanned_ = 0;  // of that
     std::size_t served_ = 0;   // within a call of serve()
     wire::header_scanner scanner_;
-    std::string out_;        // what the kernel did not take
+    std::string out_;  // what the kernel did not take
     bool full_ = false;
-    bool is_head_ = false;   // the request that is being answered
-    bool closing_ = false;   // no further request is served
+    bool is_head_ = false;  // the request that is being answered
+    bool closing_ = false;  // no further request is served
     bool upgraded_ = false;
 };
 

@@ -53,7 +53,8 @@ ARKE_INLINE session::session(std::shared_ptr<site> of, core::loop& on, std::stri
       loop_{&on},
       address_{std::move(address)},
       port_{port},
-      scanner_{{site_->listener.max_header_bytes, site_->listener.max_header_fields, site_->listener.max_header_bytes}} {
+      scanner_{
+          {site_->listener.max_header_bytes, site_->listener.max_header_fields, site_->listener.max_header_bytes}} {
     site_->connections.fetch_add(1, std::memory_order_relaxed);
 }
 
@@ -121,7 +122,8 @@ ARKE_INLINE void session::serve_request(std::string_view block) {
     error_code ec;
     parser.put(boost::asio::buffer(block.data(), block.size()), ec);
     // empty_body refuses a body as soon as its header announces one: that is known below, from the header.
-    if (ec && !parser.is_header_done()) return refuse(wire::refuse_http(400, "The request is not HTTP/1.1: " + ec.message() + "."));
+    if (ec && !parser.is_header_done())
+        return refuse(wire::refuse_http(400, "The request is not HTTP/1.1: " + ec.message() + "."));
 
     const auto& head = parser.get();
     std::vector<std::pair<std::string_view, std::string_view>> fields;
@@ -143,7 +145,7 @@ ARKE_INLINE void session::serve_request(std::string_view block) {
 
     const auto length = r.header("Content-Length");
     const bool has_body = r.has_header("Transfer-Encoding") || (!length.empty() && length != "0");
-    reply(find(r), head.keep_alive() && !has_body);
+    reply(find(r), head.keep_alive() && head.version() >= 11 && !has_body);
 }
 
 ARKE_INLINE session::answer session::find(const request& r) const {
@@ -200,14 +202,16 @@ ARKE_INLINE void session::upgrade(const request& r, core::endpoint& to) {
         if (id.empty()) id = core::endpoint::random_id();
         if (!wire::is_utf8(id)) throw std::runtime_error{"id_generator returned an id that is not UTF-8"};
 
-        std::string greeting = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: ";
+        std::string greeting =
+            "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: ";
         greeting += wire::accept_key(r.header("Sec-WebSocket-Key"));
         if (chosen) greeting += "\r\nSec-WebSocket-Protocol: " + *chosen;
         for (const auto& [name, value] : settings.headers) greeting += "\r\n" + name + ": " + value;
         greeting += "\r\n\r\n";
 
         // The count stays with the socket: the peer gives it back when it is freed.
-        auto counted = std::shared_ptr<void>{nullptr, [s = site_](void*) { s->connections.fetch_sub(1, std::memory_order_relaxed); }};
+        auto counted = std::shared_ptr<void>{
+            nullptr, [s = site_](void*) { s->connections.fetch_sub(1, std::memory_order_relaxed); }};
         upgraded_ = true;
         const auto p = to.make(*loop_, std::move(id), protocol, r);
         p->keep(std::move(counted));
@@ -226,6 +230,9 @@ ARKE_INLINE void session::upgrade(const request& r, core::endpoint& to) {
         if (!rest.empty()) p->on_bytes({rest.data(), rest.size()});
     } catch (const std::exception& e) {
         to.log(std::string{"a handshake failed: "} + e.what());
+        if (transport_ != nullptr) refuse(wire::refuse_http(500, "The server failed to accept the connection."));
+    } catch (...) {
+        to.log("a handshake failed by something that is no std::exception");
         if (transport_ != nullptr) refuse(wire::refuse_http(500, "The server failed to accept the connection."));
     }
 }

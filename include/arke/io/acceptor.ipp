@@ -31,7 +31,9 @@ ARKE_INLINE std::shared_ptr<acceptor> acceptor::listen(asio_loop& on, const std:
                                                        const listener_config& settings, on_accept accept,
                                                        on_trouble trouble) {
     const auto where = address + ":" + std::to_string(port);
-    const auto fail = [&](const std::string& what) { throw std::runtime_error{"arke: cannot listen on " + where + ": " + what}; };
+    const auto fail = [&](const std::string& what) {
+        throw std::runtime_error{"arke: cannot listen on " + where + ": " + what};
+    };
     error_code ec;
     const auto ip = asio::ip::make_address(address, ec);
     if (ec) fail("\"" + address + "\" is no IP address; write one such as \"127.0.0.1\", \"0.0.0.0\" or \"::\"");
@@ -56,14 +58,17 @@ ARKE_INLINE std::shared_ptr<acceptor> acceptor::listen(asio_loop& on, const std:
 #endif
     }
     a.bind(endpoint, ec);
-    if (ec == asio::error::address_in_use) fail("the port is in use; stop the other server, choose another port, or 0 for any free one");
+    if (ec == asio::error::address_in_use)
+        fail("the port is in use; stop the other server, choose another port, or 0 for any free one");
     if (ec == asio::error::access_denied) fail("no permission; ports below 1024 need root or CAP_NET_BIND_SERVICE");
-    if (ec == error_code{asio::error::address_family_not_supported} || ec == boost::system::errc::address_not_available) {
+    if (ec == error_code{asio::error::address_family_not_supported} ||
+        ec == boost::system::errc::address_not_available) {
         fail("no interface of this machine has that address");
     }
     if (ec) fail(ec.message());
     a.listen(settings.backlog, ec);
-    if (ec == asio::error::address_in_use) fail("the port is in use; stop the other server, choose another port, or 0 for any free one");
+    if (ec == asio::error::address_in_use)
+        fail("the port is in use; stop the other server, choose another port, or 0 for any free one");
     if (ec) fail(ec.message());
     a.non_blocking(true);
     made->port_ = a.local_endpoint().port();
@@ -123,8 +128,9 @@ ARKE_INLINE void acceptor::accept_all() {
         }
 #endif
         if (ec == asio::error::would_block || ec == asio::error::try_again) return wait();
-        if (ec == boost::system::errc::too_many_files_open || ec == boost::system::errc::too_many_files_open_in_system ||
-            ec == boost::system::errc::no_buffer_space || ec == boost::system::errc::not_enough_memory) {
+        if (ec == boost::system::errc::too_many_files_open ||
+            ec == boost::system::errc::too_many_files_open_in_system || ec == boost::system::errc::no_buffer_space ||
+            ec == boost::system::errc::not_enough_memory) {
             return pause(ec);
         }
         // Whatever else it is (ECONNABORTED, EPERM by a firewall) concerns that one client.

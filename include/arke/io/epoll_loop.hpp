@@ -50,7 +50,7 @@ private:
     int set_fd_ = -1;
     std::array<epoll_event, events_per_round> events_;
     std::vector<socket*> sockets_;
-    std::vector<socket*> ready_;    // those that may have more to read than they were allowed to
+    std::vector<socket*> ready_;  // those that may have more to read than they were allowed to
     std::vector<socket*> serving_;
     bool running_ = false;
     bool run_posted_ = false;

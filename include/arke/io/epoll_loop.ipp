@@ -43,7 +43,8 @@ public:
             if (own.empty()) {
                 count = ::recv(fd_, loop_.buffer_.get(), loop_.buffer_size_, 0);
             } else {
-                const std::array<iovec, 2> parts{iovec{own.data(), own.size()}, iovec{loop_.buffer_.get(), loop_.buffer_size_}};
+                const std::array<iovec, 2> parts{iovec{own.data(), own.size()},
+                                                 iovec{loop_.buffer_.get(), loop_.buffer_size_}};
                 count = ::readv(fd_, parts.data(), 2);
             }
         } while (count < 0 && errno == EINTR);
@@ -102,9 +103,7 @@ public:
         return {done, {}};
     }
 
-    void set_user(core::stream_user_ptr user) override {
-        loop_.retire(std::exchange(user_, std::move(user)));
-    }
+    void set_user(core::stream_user_ptr user) override { loop_.retire(std::exchange(user_, std::move(user))); }
 
     void pause_reads(bool pause) override {
         paused_ = pause;
@@ -146,6 +145,7 @@ public:
     void drop() {
         ::close(std::exchange(fd_, -1));
         loop_.remove_load();
+        user_->cancel();
         user_.reset();
         intrusive_ptr_release(this);
     }
@@ -225,7 +225,8 @@ ARKE_INLINE void epoll_loop::run_again() {
         self->run_posted_ = false;
         if (!self->set_) return;
         self->running_ = true;
-        for (int round = 0; round != rounds_per_wake_up && self->set_ && self->run_round() != 0; ++round) {}
+        for (int round = 0; round != rounds_per_wake_up && self->set_ && self->run_round() != 0; ++round) {
+        }
         self->running_ = false;
         if (self->set_ && !self->ready_.empty()) self->run_again();
     });
@@ -233,7 +234,8 @@ ARKE_INLINE void epoll_loop::run_again() {
 
 ARKE_INLINE void epoll_loop::on_wake_up() {
     running_ = true;
-    for (int round = 0; round != rounds_per_wake_up && set_ && run_round() != 0; ++round) {}
+    for (int round = 0; round != rounds_per_wake_up && set_ && run_round() != 0; ++round) {
+    }
     running_ = false;
     if (!set_) return;
     if (!ready_.empty()) run_again();
@@ -245,7 +247,8 @@ ARKE_INLINE int epoll_loop::run_round() {
     const int count = ::epoll_wait(set_fd_, events_.data(), events_per_round, 0);
     int served = 0;
     for (int i = 0; i < count; ++i) {
-        static_cast<socket*>(events_[static_cast<std::size_t>(i)].data.ptr)->on_events(events_[static_cast<std::size_t>(i)].events);
+        static_cast<socket*>(events_[static_cast<std::size_t>(i)].data.ptr)
+            ->on_events(events_[static_cast<std::size_t>(i)].events);
         ++served;
     }
     // One read for each that had more than a buffer full: the others come first in the next round.

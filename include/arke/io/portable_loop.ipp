@@ -27,7 +27,8 @@ public:
     void wait_to_read() {
         if (reading_ || paused_ || ended_ || !user_) return;
         reading_ = true;
-        stream_.async_wait(stream::wait_read, asio::bind_executor(loop_->strand(), [self = ref(this)](const error_code& ec) {
+        stream_.async_wait(stream::wait_read,
+                           asio::bind_executor(loop_->strand(), [self = ref(this)](const error_code& ec) {
                                self->reading_ = false;
                                if (ec || !self->user_) return;
                                const core::loop::turn guard{*self->loop_};
@@ -89,6 +90,7 @@ public:
         error_code ignored;
         stream_.close(ignored);
         loop_->remove_load();
+        user_->cancel();
         user_.reset();
         intrusive_ptr_release(this);
     }
@@ -116,7 +118,8 @@ private:
 
     void wait_to_write() {
         if (std::exchange(writing_, true)) return;
-        stream_.async_wait(stream::wait_write, asio::bind_executor(loop_->strand(), [self = ref(this)](const error_code& ec) {
+        stream_.async_wait(stream::wait_write,
+                           asio::bind_executor(loop_->strand(), [self = ref(this)](const error_code& ec) {
                                self->writing_ = false;
                                if (ec || !self->user_) return;
                                const core::loop::turn guard{*self->loop_};
@@ -127,7 +130,10 @@ private:
     /// A send failed, within a call of the user: the end comes in a turn of its own.
     void end_soon(error_code why) {
         if (std::exchange(ended_, true)) return;
-        loop_->post([self = ref(this), why] {
+        // Not by the inbox, which takes nothing any more while the server stops.
+        asio::post(loop_->strand(), [self = ref(this), why] {
+            if (!self->user_) return;
+            const core::loop::turn guard{*self->loop_};
             if (self->user_) self->user_->on_end(why);
         });
     }

@@ -57,10 +57,14 @@ TEST_CASE("a message has one frame for each protocol, filled once and shared by 
     REQUIRE(frame != nullptr);
     for (int n = 0; n != 10; ++n) CHECK(m.frame(first, 0) == frame);
     CHECK(first.written == 1);
-    CHECK(frame->view() == "\x82\x09" "eventdata");
+    CHECK(frame->view() ==
+          "\x82\x09"
+          "eventdata");
     CHECK(m.frame(second, 1) != frame);
     CHECK(second.written == 1);
-    CHECK(m.frame(iris, 2)->view() == "\x81\x13" "prefix:event;0;data");
+    CHECK(m.frame(iris, 2)->view() ==
+          "\x81\x13"
+          "prefix:event;0;data");
     CHECK(frame->use_count() == 1);
 }
 
@@ -92,7 +96,8 @@ TEST_CASE("a native message has one frame for all protocols") {
         const message m{outgoing::native(is_text, "a native message")};
         auto* const frame = m.frame(c, 0);
         CHECK(m.frame(iris_protocol{"p:"}, 3) == frame);
-        CHECK(frame->view() == (is_text ? "\x81" : "\x82") + std::string{"\x10" "a native message"});
+        CHECK(frame->view() == (is_text ? "\x81" : "\x82") + std::string{"\x10"
+                                                                         "a native message"});
     }
     const message empty{outgoing::native(true, "")};
     CHECK(empty.frame(c, 0)->view() == std::string_view{"\x81\0", 2});
