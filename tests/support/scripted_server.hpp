@@ -300,4 +300,32 @@ inline std::string client::heard() {
     return out;
 }
 
+/// Writes down what the application hears of its connections: messages, pings, errors, the end.
+struct diary {
+    scripted_server& server;
+    std::string text;
+
+    explicit diary(scripted_server& s) : server{s} {
+        server.on_message(
+            [this](connection& c, message_view m) { add(c.id() + " says " + std::string{m.data.substr(0, 20)}); });
+        server.on_ping([this](connection& c, bytes_view) { add(c.id() + " pings"); });
+        server.on_pong([this](connection& c, bytes_view) { add(c.id() + " pongs"); });
+        server.on_error(
+            [this](connection& c, const error_report& e) { add(c.id() + " error " + std::to_string(e.code.value())); });
+        server.on_disconnect([this](connection& c, close_code code, std::string_view reason) {
+            CHECK_FALSE(c.is_connected());
+            add(c.id() + " gone " + std::to_string(static_cast<unsigned>(code)) + (reason.empty() ? "" : " ") +
+                std::string{reason});
+        });
+    }
+
+    void add(const std::string& line) { text += (text.empty() ? "" : ", ") + line; }
+    std::string read() {
+        server.settle();
+        return std::exchange(text, {});
+    }
+};
+
+inline std::string line(std::size_t size, char fill = 'x') { return std::string(size, fill); }
+
 }  // namespace arke::test
