@@ -287,7 +287,7 @@ public:
     /// Sends a native message: text as text; bytes as config::binary_messages says; a received message as it came.
     void emit_message(std::string_view text);
     void emit_message(bytes_view data);
-    void emit_message(const message_view& message) { deliver(outgoing::native(message.is_text, message.data)); }
+    void emit_message(const message_view& message) { send_message(message.is_text, message.data); }
 
     /// Sends a ping with at most 125 bytes; its pong comes to on_pong.
     void ping(bytes_view payload = {});
@@ -346,12 +346,14 @@ private:
     static connection& of(core::peer& p) noexcept { return static_cast<connection&>(p); }
 
     void deliver(const outgoing& out);
+    void post_message(bool is_text, std::string_view data);
 
     template <class F>
     void guard(std::string_view event, F&& f);
     template <class List, class... Args>
     void run(List core::handler_set::*list, const Args&... args);
     void raise(const error_report& report);
+    void raise_current(std::string_view event);
 
     // core::peer
     void begin() override;
@@ -421,10 +423,8 @@ template <class F>
 void connection::guard(std::string_view event, F&& f) {
     try {
         f();
-    } catch (const std::exception& e) {
-        raise({errc::handler_threw, event, e.what(), std::current_exception()});
     } catch (...) {
-        raise({errc::handler_threw, event, "something that is no std::exception", std::current_exception()});
+        raise_current(event);
     }
 }
 

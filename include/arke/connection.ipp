@@ -150,9 +150,15 @@ ARKE_INLINE void connection::deliver(const outgoing& out) {
     });
 }
 
-ARKE_INLINE void connection::emit_message(std::string_view text) { deliver(detail::native_text(text)); }
+ARKE_INLINE void connection::emit_message(std::string_view text) {
+    const auto out = detail::native_text(text);
+    send_message(out.is_text, out.event.data);
+}
 
-ARKE_INLINE void connection::emit_message(bytes_view data) { deliver(detail::native_bytes(owner().settings(), data)); }
+ARKE_INLINE void connection::emit_message(bytes_view data) {
+    const auto out = detail::native_bytes(owner().settings(), data);
+    send_message(out.is_text, out.event.data);
+}
 
 ARKE_INLINE void connection::ping(bytes_view payload) {
     if (payload.size() > wire::max_control_payload)
@@ -209,15 +215,27 @@ void connection::run(List core::handler_set::*list, const Args&... args) {
     constexpr bool to_the_end = std::is_same_v<List, decltype(core::handler_set::leave)> ||
                                 std::is_same_v<List, decltype(core::handler_set::disconnect)>;
     const auto one = [&](auto& h) {
-        if (to_the_end || is_open()) guard({}, [&] { h.run(*this, args...); });
+        if (!to_the_end && !is_open()) return;
+        try {
+            h.run(*this, args...);
+        } catch (...) {
+            raise_current({});
+        }
     };
-    (endpoint().handlers(on_loop()).*list).run(one);
-    if (!own_handlers_ || (own_handlers_.get()->*list).empty()) return;
-    auto& own = *own_handlers_;
-    ++own.running;
-    (own.*list).run(one);
-    --own.running;
-    own.compact();
+    // One loop for both lists: a second call would keep compilers from inlining the first.
+    const auto& shared = endpoint().handlers(on_loop()).*list;
+    for (const auto* now = &shared;;) {
+        now->run(one);
+        if (!own_handlers_) return;
+        auto& own = *own_handlers_;
+        if (now != &shared) {
+            --own.running;
+            return own.compact();
+        }
+        now = &(own.*list);
+        if (now->empty()) return;
+        ++own.running;
+    }
 }
 
 ARKE_INLINE void connection::begin() {
@@ -269,7 +287,12 @@ ARKE_INLINE void connection::on_native(const message_view& message) { run(&core:
 ARKE_INLINE void connection::on_malformed(std::string_view why) { raise({errc::malformed_event, {}, why, {}}); }
 
 ARKE_INLINE void connection::send_message(bool is_text, std::string_view data) {
+    if (!on_loop().in_turn()) return post_message(is_text, data);
     send(is_text ? wire::opcode::text : wire::opcode::binary, data);
+}
+
+ARKE_INLINE void connection::post_message(bool is_text, std::string_view data) {
+    deliver(outgoing::native(is_text, data));
 }
 
 ARKE_INLINE void connection::received_ping(std::string_view payload) {
@@ -298,6 +321,16 @@ ARKE_INLINE void connection::finish() {
     // What the handlers captured goes now, on this loop; a handle that somebody keeps holds only the bare object.
     if (own_handlers_) on_loop().retire(std::shared_ptr<const void>{std::move(own_handlers_)});
     protocol_state_.reset();
+}
+
+ARKE_INLINE void connection::raise_current(std::string_view event) {
+    try {
+        throw;
+    } catch (const std::exception& e) {
+        raise({errc::handler_threw, event, e.what(), std::current_exception()});
+    } catch (...) {
+        raise({errc::handler_threw, event, "something that is no std::exception", std::current_exception()});
+    }
 }
 
 ARKE_INLINE void connection::raise(const error_report& report) {

@@ -156,15 +156,15 @@ TEST_CASE("what a callback schedules for now comes at the next tick, not in a ci
 
 TEST_CASE("next() tells when to come back") {
     timing_wheel wheel{1000};
-    CHECK_FALSE(wheel.next());
+    CHECK(wheel.next() == timing_wheel::never);
     alarm_clock a{"a"}, b{"b"};
     wheel.schedule(a, 2000);
     wheel.schedule(b, 1500);
-    CHECK(*wheel.next() == 1504);
-    CHECK(advance(wheel, *wheel.next()) == "b");
-    CHECK(*wheel.next() == 2000);
-    CHECK(advance(wheel, *wheel.next()) == "a");
-    CHECK_FALSE(wheel.next());
+    CHECK(wheel.next() == 1504);
+    CHECK(advance(wheel, wheel.next()) == "b");
+    CHECK(wheel.next() == 2000);
+    CHECK(advance(wheel, wheel.next()) == "a");
+    CHECK(wheel.next() == timing_wheel::never);
 }
 
 TEST_CASE("next() is never late, wherever the hand of the wheel stands") {
@@ -175,10 +175,10 @@ TEST_CASE("next() is never late, wherever the hand of the wheel stands") {
         timing_wheel wheel{start};
         alarm_clock a{"a"};
         wheel.schedule(a, start + delay);
-        REQUIRE(wheel.next());
-        REQUIRE(*wheel.next() >= start + delay);
-        REQUIRE(*wheel.next() < start + delay + 2 * tick);
-        REQUIRE(advance(wheel, *wheel.next()) == "a");
+        REQUIRE(wheel.next() != timing_wheel::never);
+        REQUIRE(wheel.next() >= start + delay);
+        REQUIRE(wheel.next() < start + delay + 2 * tick);
+        REQUIRE(advance(wheel, wheel.next()) == "a");
     }
 }
 
@@ -193,9 +193,9 @@ TEST_CASE("whoever follows next() meets every entry in time") {
         wheel.schedule(*alarms.back(), static_cast<millis>(random() % static_cast<unsigned>(3 * full_round)));
     }
     int wakes = 0;
-    while (const auto next = wheel.next()) {
-        REQUIRE(*next > now);
-        now = *next;
+    while (wheel.next() != timing_wheel::never) {
+        REQUIRE(wheel.next() > now);
+        now = wheel.next();
         ++wakes;
         wheel.advance(now, [&](timer_entry& entry) {
             ++met;
@@ -205,4 +205,32 @@ TEST_CASE("whoever follows next() meets every entry in time") {
     }
     CHECK(met == alarms.size());
     CHECK(wakes < 2 * 3000 + 3 * 4096);
+}
+
+TEST_CASE("what comes due at once is met in parts, nothing twice and nothing late") {
+    timing_wheel wheel;
+    std::vector<std::unique_ptr<alarm_clock>> alarms;
+    for (int n = 0; n != 1000; ++n) {
+        alarms.push_back(std::make_unique<alarm_clock>());
+        wheel.schedule(*alarms.back(), n < 900 ? 1000 : 1040);
+    }
+    std::vector<std::size_t> parts;
+    std::size_t again = 0;
+    for (int turn = 0; turn != 5; ++turn) {
+        std::size_t met = 0;
+        wheel.advance(
+            1050,
+            [&](timer_entry& entry) {
+                ++met;
+                // One of them comes back a whole round later, into the slot that is being emptied.
+                if (again++ == 0) wheel.schedule(entry, 1000 + full_round);
+            },
+            300);
+        parts.push_back(met);
+        CHECK((wheel.next() <= 1050) == (turn < 3));
+    }
+    CHECK(parts == std::vector<std::size_t>{300, 300, 300, 100, 0});
+    std::size_t rest = 0;
+    wheel.advance(1000 + full_round + tick, [&](timer_entry&) { ++rest; });
+    CHECK(rest == 1);
 }

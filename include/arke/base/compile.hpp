@@ -18,3 +18,12 @@
 #else
 #define ARKE_INLINE inline
 #endif
+
+/// For the few functions that every message passes and that a call would make dearer by a half.
+#if defined(__GNUC__)
+#define ARKE_ALWAYS_INLINE [[gnu::always_inline]] inline
+#elif defined(_MSC_VER)
+#define ARKE_ALWAYS_INLINE __forceinline
+#else
+#define ARKE_ALWAYS_INLINE inline
+#endif

@@ -33,7 +33,7 @@ public:
     }
 
     /// The handlers as they are now; what is returned stays until the turn ends. On a loop, in a turn.
-    const handler_set& handlers(loop& on) {
+    ARKE_ALWAYS_INLINE const handler_set& handlers(loop& on) {
         auto& cache = caches_[on.index()];
         if (cache.version != version_.load(std::memory_order_acquire)) refresh(cache, on);
         return *cache.handlers;

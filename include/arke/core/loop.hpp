@@ -10,7 +10,6 @@
 
 #include <atomic>
 #include <cstddef>
-#include <limits>
 #include <memory>
 #include <mutex>
 #include <utility>
@@ -84,8 +83,12 @@ private:
 /// post() then answers false.
 class loop : public boost::intrusive_ref_counter<loop, boost::thread_safe_counter> {
 public:
-    loop(std::size_t index, std::size_t write_buffer_size, millis now)
-        : index_{index}, buffer_{write_buffer_size}, wheel_{now}, now_{now} {}
+    loop(std::size_t index, std::size_t write_buffer_size, millis now, bool sends_in_batches = false)
+        : index_{index},
+          sends_in_batches_{sends_in_batches},
+          buffer_{write_buffer_size},
+          wheel_{now},
+          now_{now} {}
     loop(const loop&) = delete;
     loop& operator=(const loop&) = delete;
     virtual ~loop() = default;
@@ -150,8 +153,16 @@ public:
     /// The user has something to send at the end of the turn.
     void add_dirty(stream_user& user) { dirty_.push_back(&user); }
 
+    /// The user says by itself when it has sent what it gathers from now on: end_burst(). Unless flush_all() comes first.
+    void begin_burst(stream_user& user) noexcept { in_burst_ = &user; }
+    void end_burst() noexcept { in_burst_ = nullptr; }
+    bool is_in_burst(const stream_user& user) const noexcept { return in_burst_ == &user; }
+
     /// Sends everything that was gathered, and empties the turn buffer.
     void flush_all();
+
+    /// Whether what peers gather is best left to the end of the turn, because the loop then sends it all at once.
+    bool sends_in_batches() const noexcept { return sends_in_batches_; }
 
     /// The user's last handlers are to run before the turn ends.
     void add_finished(stream_user_ptr user) { finished_.push_back(std::move(user)); }
@@ -188,17 +199,21 @@ protected:
 
     virtual millis read_clock() const noexcept = 0;
 
+    /// Sends what transports have queued, and tells each of their users. Called only where sends_in_batches().
+    virtual void submit() {}
+
     /// Has advance_timers() called in a turn at that time. Replaces the time set before.
     virtual void set_alarm(millis at) = 0;
 
     void advance_timers() {
-        alarm_ = no_alarm;
-        wheel_.advance(now_, [this](timer_entry& entry) { static_cast<stream_user&>(entry).on_timer(now_); });
+        alarm_ = timing_wheel::never;
+        // A great many that come due at once are served in parts, between which sockets are.
+        constexpr std::size_t most_in_a_turn = 4096;
+        wheel_.advance(
+            now_, [this](timer_entry& entry) { static_cast<stream_user&>(entry).on_timer(now_); }, most_in_a_turn);
     }
 
 private:
-    static constexpr millis no_alarm = std::numeric_limits<millis>::max();
-
     bool push(task work) {
         const std::lock_guard lock{inbox_mutex_};
         if (ended_) return false;
@@ -211,16 +226,18 @@ private:
     void begin_turn();
     void end_turn();
 
-    inline static thread_local loop* current_ = nullptr;
+    constinit inline static thread_local loop* current_ = nullptr;
 
     std::size_t index_;
+    bool sends_in_batches_;
     turn_buffer buffer_;
     timing_wheel wheel_;
     millis now_;
-    millis alarm_ = no_alarm;
+    millis alarm_ = timing_wheel::never;
 
     std::vector<stream_user*> dirty_;
     std::vector<stream_user*> flushing_;
+    stream_user* in_burst_ = nullptr;
     std::vector<stream_user_ptr> finished_;
     std::vector<stream_user_ptr> retired_;
     std::vector<std::shared_ptr<const void>> retired_things_;

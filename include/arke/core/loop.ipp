@@ -18,6 +18,8 @@ ARKE_INLINE void loop::begin_turn() {
 }
 
 ARKE_INLINE void loop::end_turn() {
+    // Only an exception leaves a burst open.
+    if (auto* const left = std::exchange(in_burst_, nullptr)) dirty_.push_back(left);
     for (;;) {
         if (!finished_.empty()) {
             auto finished = std::exchange(finished_, {});
@@ -38,8 +40,8 @@ ARKE_INLINE void loop::end_turn() {
         auto then = std::exchange(when_empty_, task{});
         then();
     }
-    if (const auto next = wheel_.next(); next && *next < alarm_) {
-        alarm_ = *next;
+    if (wheel_.next() < alarm_) {
+        alarm_ = wheel_.next();
         set_alarm(alarm_);
     }
 }
@@ -47,7 +49,9 @@ ARKE_INLINE void loop::end_turn() {
 ARKE_INLINE void loop::flush_all() {
     // A send that fails may end users, but runs no user code, so nothing is added to what is being walked.
     flushing_.swap(dirty_);
+    if (in_burst_ != nullptr) in_burst_->flush_turn();
     for (auto* user : flushing_) user->flush_turn();
+    if (sends_in_batches_) submit();
     flushing_.clear();
     buffer_.clear();
 }

@@ -40,6 +40,7 @@ public:
 
     const config& settings() const noexcept { return config_; }
     millis ping_period() const noexcept { return ping_period_; }
+    const wire::frame_limits& limits() const noexcept { return limits_; }
 
     /// Protocols are added before the first connection.
     void add_protocol(std::unique_ptr<protocol> p) { protocols_.push_back(std::move(p)); }
@@ -52,6 +53,7 @@ public:
 private:
     config config_;
     millis ping_period_;
+    wire::frame_limits limits_;
     std::vector<std::unique_ptr<protocol>> protocols_;
 };
 
@@ -82,7 +84,13 @@ public:
     void open(transport& t, std::string_view greeting);
 
     /// Sends one frame, in order with everything else; silently nothing when not open.
-    void send(wire::opcode code, std::string_view payload);
+    ARKE_ALWAYS_INLINE void send(wire::opcode code, std::string_view payload) {
+        if (state_ != state::open) return;
+        char* const at = reserve(wire::frame_header_size(payload.size()) + payload.size());
+        if (at == nullptr) return send_apart(code, payload);
+        char* const body = wire::write_frame_header(at, code, payload.size());
+        if (!payload.empty()) std::memcpy(body, payload.data(), payload.size());
+    }
 
     /// Sends what the peer's protocol makes of it. False, and a sentence, when the protocol cannot carry it.
     bool send(const outgoing& out, std::string& why);
@@ -115,6 +123,7 @@ public:
     void on_bytes(std::span<char> bytes) override;
     std::span<char> wanted() noexcept override { return reading() ? reader_.wanted() : std::span<char>{}; }
     void on_filled(std::size_t count) override;
+    void on_sent(const send_result& result) override;
     void on_writable() override;
     void on_end(error_code why) override;
     void on_timer(millis now) override;
@@ -148,18 +157,65 @@ private:
     bool on_control(wire::opcode code, std::string_view payload);
 
     bool reading() const noexcept { return state_ == state::open || state_ == state::closing; }
-    char* reserve(std::size_t size);
-    void add_range(std::size_t begin, std::size_t end);
+    /// Room in the turn buffer for a frame; null when the peer lags or the frame is too large to be copied.
+    ARKE_ALWAYS_INLINE char* reserve(std::size_t size) {
+        auto& buffer = loop_->buffer();
+        if (lagging_ || size > buffer.room() || size > buffer.capacity() / 2) return reserve_after_flush(size);
+        const auto begin = buffer.size();
+        char* const at = buffer.append(size);
+        add_range(begin, begin + size);
+        return at;
+    }
+    char* reserve_after_flush(std::size_t size);
+
+    /// A part of the turn buffer is for this peer. Mostly it follows on what the peer has there already.
+    ARKE_ALWAYS_INLINE void add_range(std::size_t begin, std::size_t end) {
+        const auto last = std::exchange(pending_end_, static_cast<std::uint32_t>(end));
+        if (last != pending_begin_) {
+            if (last == begin) return;
+            break_run(pending_begin_, last);
+        }
+        pending_begin_ = static_cast<std::uint32_t>(begin);
+        mark_dirty();
+    }
+
+    /// Frames of others stand between: the run so far becomes a piece of its own.
+    void break_run(std::size_t begin, std::size_t end);
+
+    /// Sends a frame that does not go by the turn buffer.
+    void send_apart(wire::opcode code, std::string_view payload);
     void add_to_outbox(std::string_view bytes);
     bool outbox_has_room(std::size_t more);
     void overflow();
     void flush();
-    void mark_dirty();
+    void flush_outbox();
+    void start_lagging();
+    ARKE_ALWAYS_INLINE void mark_dirty() {
+        if (dirty_ || loop_->is_in_burst(*this)) return;
+        dirty_ = true;
+        loop_->add_dirty(*this);
+    }
     void send_close(close_code code, std::string_view reason);
     void leave_open(close_code code, std::string_view reason);
     void drain();
     void fail(const wire::frame_fault& fault);
-    void heard() noexcept;
+    void heard() noexcept {
+        last_heard_ = loop_->now();
+        pinged_ = false;
+    }
+
+    /// What is said while one read is served leaves when that is done, without a place on the loop's list. False where the
+    /// loop sends in batches: then it waits for the end of the turn.
+    bool begin_burst() noexcept {
+        if (loop_->sends_in_batches()) return false;
+        loop_->begin_burst(*this);
+        return true;
+    }
+    void end_burst() {
+        loop_->end_burst();
+        flush();
+    }
+    millis ping_after() const noexcept;
     void schedule();
     void end();
     const config& settings() const noexcept { return owner_->settings(); }

@@ -7,7 +7,9 @@
 namespace arke::core {
 
 ARKE_INLINE peer_owner::peer_owner(config settings)
-    : config_{std::move(settings)}, ping_period_{effective_ping_period(config_).count()} {}
+    : config_{std::move(settings)},
+      ping_period_{effective_ping_period(config_).count()},
+      limits_{config_.max_message_size, config_.max_fragments} {}
 
 ARKE_INLINE peer::peer(peer_owner& owner, loop& on, std::string id, std::size_t protocol_index)
     : loop_{&on}, owner_{&owner}, id_{std::move(id)}, protocol_index_{static_cast<std::uint8_t>(protocol_index)} {}
@@ -33,25 +35,22 @@ ARKE_INLINE void peer::open(transport& t, std::string_view greeting) {
 
 // ------------------------------------------------------------------------------------------------------------ reading
 
-ARKE_INLINE void peer::heard() noexcept {
-    last_heard_ = loop_->now();
-    pinged_ = false;
-}
-
 ARKE_INLINE void peer::on_bytes(std::span<char> bytes) {
     heard();
     if (!reading()) return;
-    const auto& c = settings();
-    if (const auto fault = reader_.read(bytes, {c.max_message_size, c.max_fragments}, *this)) fail(*fault);
-    flush();
+    const bool at_once = begin_burst();
+    if (const auto fault = reader_.read(bytes, owner_->limits(), *this)) fail(*fault);
+    has_wants_ = reader_.in_message();
+    if (at_once) end_burst();
 }
 
 ARKE_INLINE void peer::on_filled(std::size_t count) {
     heard();
     if (!reading()) return;
-    const auto& c = settings();
-    if (const auto fault = reader_.filled(count, {c.max_message_size, c.max_fragments}, *this)) fail(*fault);
-    flush();
+    const bool at_once = begin_burst();
+    if (const auto fault = reader_.filled(count, owner_->limits(), *this)) fail(*fault);
+    has_wants_ = reader_.in_message();
+    if (at_once) end_burst();
 }
 
 ARKE_INLINE bool peer::on_message(bool is_text, std::string_view payload) {
@@ -97,25 +96,9 @@ ARKE_INLINE void peer::fail(const wire::frame_fault& fault) {
 
 // ------------------------------------------------------------------------------------------------------------ writing
 
-ARKE_INLINE void peer::mark_dirty() {
-    if (dirty_) return;
-    dirty_ = true;
-    loop_->add_dirty(*this);
-}
-
-ARKE_INLINE void peer::add_range(std::size_t begin, std::size_t end) {
-    if (pending_end_ != pending_begin_) {
-        if (pending_end_ == begin) {
-            pending_end_ = static_cast<std::uint32_t>(end);
-            return;
-        }
-        // Frames of others stand between: the run so far becomes a piece of its own.
-        if (!outbox_) outbox_ = std::make_unique<outbox>();
-        outbox_->add_view({loop_->buffer().at(pending_begin_), pending_end_ - pending_begin_});
-    }
-    pending_begin_ = static_cast<std::uint32_t>(begin);
-    pending_end_ = static_cast<std::uint32_t>(end);
-    mark_dirty();
+ARKE_INLINE void peer::break_run(std::size_t begin, std::size_t end) {
+    if (!outbox_) outbox_ = std::make_unique<outbox>();
+    outbox_->add_view({loop_->buffer().at(begin), end - begin});
 }
 
 ARKE_INLINE bool peer::outbox_has_room(std::size_t more) {
@@ -139,13 +122,12 @@ ARKE_INLINE void peer::add_to_outbox(std::string_view bytes) {
     outbox_->add_copy(bytes);
 }
 
-ARKE_INLINE char* peer::reserve(std::size_t size) {
+ARKE_INLINE char* peer::reserve_after_flush(std::size_t size) {
     auto& buffer = loop_->buffer();
-    if (buffer.room() < size) loop_->flush_all();
-    const auto begin = buffer.size();
-    char* const at = buffer.append(size);
-    add_range(begin, begin + size);
-    return at;
+    if (lagging_ || size > buffer.capacity() / 2) return nullptr;
+    // A flush may find that this peer lags.
+    loop_->flush_all();
+    return lagging_ ? nullptr : reserve(size);
 }
 
 ARKE_INLINE bool peer::send(const outgoing& out, std::string& why) {
@@ -158,14 +140,10 @@ ARKE_INLINE bool peer::send(const outgoing& out, std::string& why) {
         return true;
     }
     const auto size = wire::frame_header_size(form->size) + form->size;
-    // What fits is written where it is sent from. Reserving may flush, and a flush may find that the peer lags.
-    if (!lagging_ && size <= loop_->buffer().capacity() / 2) {
-        if (loop_->buffer().room() < size) loop_->flush_all();
-        if (state_ != state::open) return true;
-        if (!lagging_) {
-            out.write(reserve(size), speaks, *form);
-            return true;
-        }
+    // What fits is written where it is sent from.
+    if (char* const at = reserve(size)) {
+        out.write(at, speaks, *form);
+        return true;
     }
     shared_frame_ptr frame{new shared_frame{size}};
     out.write(frame->data(), speaks, *form);
@@ -173,19 +151,9 @@ ARKE_INLINE bool peer::send(const outgoing& out, std::string& why) {
     return true;
 }
 
-ARKE_INLINE void peer::send(wire::opcode code, std::string_view payload) {
-    if (state_ != state::open) return;
+ARKE_INLINE void peer::send_apart(wire::opcode code, std::string_view payload) {
     const auto header = wire::frame_header_size(payload.size());
     const auto size = header + payload.size();
-    if (!lagging_ && size <= loop_->buffer().capacity() / 2) {
-        if (loop_->buffer().room() < size) loop_->flush_all();
-        if (state_ != state::open) return;
-    }
-    if (!lagging_ && size <= loop_->buffer().capacity() / 2) {
-        char* const at = wire::write_frame_header(reserve(size), code, payload.size());
-        if (!payload.empty()) std::memcpy(at, payload.data(), payload.size());
-        return;
-    }
     if (lagging_ && !outbox_has_room(size)) return;
     std::array<char, wire::max_frame_header> head{};
     wire::write_frame_header(head.data(), code, payload.size());
@@ -227,51 +195,65 @@ ARKE_INLINE void peer::send_shared(const shared_frame_ptr& frame) {
 
 ARKE_INLINE void peer::flush_turn() {
     dirty_ = false;
-    flush();
+    const std::size_t run = pending_end_ - pending_begin_;
+    if (run == 0 || !loop_->sends_in_batches() || transport_ == nullptr || lagging_ || buffered() != 0) return flush();
+    transport_->queue({loop_->buffer().at(pending_begin_), run});
+}
+
+ARKE_INLINE void peer::on_sent(const send_result& result) {
+    const std::string_view pending{loop_->buffer().at(pending_begin_), pending_end_ - pending_begin_};
+    pending_begin_ = pending_end_ = 0;
+    if (result.sent == pending.size()) {
+        if (state_ == state::draining) drain();
+        return;
+    }
+    add_to_outbox(pending.substr(result.sent));
+    start_lagging();
 }
 
 ARKE_INLINE void peer::flush() {
     if (transport_ == nullptr || lagging_) return;
-    auto& buffer = loop_->buffer();
-    const std::size_t run = pending_end_ - pending_begin_;
-    const std::string_view pending{buffer.at(pending_begin_), run};
-
-    if (!outbox_ || outbox_->empty()) {
-        if (run == 0) {
-            if (state_ == state::draining) drain();
-            return;
-        }
+    if (outbox_) return flush_outbox();
+    const std::size_t begin = pending_begin_;
+    const std::size_t end = pending_end_;
+    if (begin != end) {
+        pending_begin_ = pending_end_ = 0;
+        auto& buffer = loop_->buffer();
+        const std::string_view pending{buffer.at(begin), end - begin};
         const auto result = transport_->send({&pending, 1});
-        if (result.sent == run) {
-            if (pending_end_ == buffer.size()) buffer.take_back(pending_begin_);
-            pending_begin_ = pending_end_ = 0;
-            if (outbox_) outbox_.reset();
-            if (state_ == state::draining) drain();
-            return;
+        if (result.sent != pending.size()) {
+            add_to_outbox(pending.substr(result.sent));
+            return start_lagging();
         }
-        pending_begin_ = pending_end_ = 0;
-        add_to_outbox(pending.substr(result.sent));
-    } else {
-        if (run != 0) outbox_->add_view(pending);
-        pending_begin_ = pending_end_ = 0;
-        for (;;) {
-            std::array<segment, 64> pieces{};
-            const auto count = outbox_->peek(pieces);
-            std::size_t total = 0;
-            for (std::size_t i = 0; i != count; ++i) total += pieces[i].size();
-            const auto result = transport_->send({pieces.data(), count});
-            outbox_->consume(result.sent);
-            if (result.error || result.sent < total) break;
-            if (outbox_->empty()) {
-                outbox_.reset();
-                pong_waits_ = false;
-                if (state_ == state::draining) drain();
-                return;
-            }
-        }
-        outbox_->own();
+        if (end == buffer.size()) buffer.take_back(begin);
     }
-    // After an error too: what is lost must stay the end of the stream and never become a gap in it. on_end() follows.
+    if (state_ == state::draining) drain();
+}
+
+ARKE_INLINE void peer::flush_outbox() {
+    if (pending_end_ != pending_begin_) {
+        outbox_->add_view({loop_->buffer().at(pending_begin_), pending_end_ - pending_begin_});
+        pending_begin_ = pending_end_ = 0;
+    }
+    while (!outbox_->empty()) {
+        std::array<segment, 64> pieces;
+        const auto count = outbox_->peek(pieces);
+        std::size_t total = 0;
+        for (std::size_t i = 0; i != count; ++i) total += pieces[i].size();
+        const auto result = transport_->send({pieces.data(), count});
+        outbox_->consume(result.sent);
+        if (result.error || result.sent < total) {
+            outbox_->own();
+            return start_lagging();
+        }
+    }
+    outbox_.reset();
+    pong_waits_ = false;
+    if (state_ == state::draining) drain();
+}
+
+// After an error too: what is lost must stay the end of the stream and never become a gap in it. on_end() follows.
+ARKE_INLINE void peer::start_lagging() {
     lagging_ = true;
     // A peer that takes our last bytes drop by drop gets no longer for it than close_timeout.
     if (state_ == state::open) last_progress_ = loop_->now();
@@ -302,18 +284,16 @@ ARKE_INLINE void peer::send_close(close_code code, std::string_view reason) {
             --size;
         if (size > 2) std::memcpy(payload.data() + 2, reason.data(), size - 2);
     }
-    const auto frame = 2 + size;
-    if (!lagging_ && loop_->buffer().room() < frame) loop_->flush_all();
-    if (lagging_) {
-        // The last frame passes the bound: it is 127 bytes at most, and there is one.
-        std::array<char, 2> head{};
-        wire::write_frame_header(head.data(), wire::opcode::close, size);
-        add_to_outbox({head.data(), head.size()});
-        add_to_outbox({payload.data(), size});
+    if (char* const at = reserve(2 + size)) {
+        char* const body = wire::write_frame_header(at, wire::opcode::close, size);
+        if (size != 0) std::memcpy(body, payload.data(), size);
         return;
     }
-    char* const at = wire::write_frame_header(reserve(frame), wire::opcode::close, size);
-    if (size != 0) std::memcpy(at, payload.data(), size);
+    // It lags. The last frame passes the bound: it is 127 bytes at most, and there is one.
+    std::array<char, 2> head{};
+    wire::write_frame_header(head.data(), wire::opcode::close, size);
+    add_to_outbox({head.data(), head.size()});
+    add_to_outbox({payload.data(), size});
 }
 
 ARKE_INLINE void peer::leave_open(close_code code, std::string_view reason) {
@@ -371,13 +351,19 @@ ARKE_INLINE void peer::end() {
 
 // ----------------------------------------------------------------------------------------------------------- deadlines
 
+ARKE_INLINE millis peer::ping_after() const noexcept {
+    // Of what came at once, each takes another part off: by the golden ratio, so that any number of them is spread evenly.
+    const auto part = static_cast<millis>((place_ * 0x9E37'79B1U) >> 8U);
+    return owner_->ping_period() - (owner_->ping_period() / 4 * part >> 24U);
+}
+
 ARKE_INLINE void peer::schedule() {
     const auto& c = settings();
     millis due = 0;
     if (state_ == state::open) {
-        due = last_heard_ + (pinged_ ? c.pong_timeout.count() : owner_->ping_period());
+        due = last_heard_ + (pinged_ ? c.pong_timeout.count() : ping_after());
         // The pong is not waited for to the end: the next silence begins with it.
-        if (pinged_) due = std::min(due, loop_->now() + owner_->ping_period());
+        if (pinged_) due = std::min(due, loop_->now() + ping_after());
         if (lagging_) due = std::min<millis>(due, last_progress_ + c.write_timeout.count());
     } else {
         due = last_progress_ + c.close_timeout.count();
@@ -391,7 +377,7 @@ ARKE_INLINE void peer::on_timer(millis now) {
         const auto silence = now - last_heard_;
         if (silence >= c.pong_timeout.count()) return abort(errc::pong_timeout);
         if (lagging_ && now - last_progress_ >= c.write_timeout.count()) return abort(errc::write_timeout);
-        if (silence >= owner_->ping_period() && !pinged_) {
+        if (silence >= ping_after() && !pinged_) {
             pinged_ = true;
             if (lagging_) {
                 // Behind what waits, so that whoever reads it all can answer. Two bytes pass the bound, once until we hear.

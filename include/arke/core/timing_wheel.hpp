@@ -1,10 +1,11 @@
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <bit>
 #include <cstddef>
 #include <cstdint>
-#include <optional>
+#include <limits>
 #include <vector>
 
 namespace arke::core {
@@ -65,31 +66,33 @@ public:
         entry.cancel();
         entry.due_ = due;
         const auto slot = slot_of(due);
-        auto& head = heads_[slot];
-        entry.previous_ = head.previous_;
-        entry.next_ = &head;
-        head.previous_->next_ = &entry;
-        head.previous_ = &entry;
+        link(entry, heads_[slot]);
         used_[slot / 64] |= std::uint64_t{1} << (slot % 64);
+        next_ = std::min(next_, std::max((due + tick - 1) / tick, at_ + 1) * tick);
     }
 
-    /// Calls due(entry) for all whose time has come; they have left the wheel before. The callback may schedule, cancel and
-    /// destroy any entry.
+    /// Calls due(entry) for those whose time has come, `most` of them; they have left the wheel before. The callback may
+    /// schedule, cancel and destroy any entry. Where more are due, next() is not after `now`.
     template <class Due>
-    void advance(millis now, Due&& due) {
+    void advance(millis now, Due&& due, std::size_t most = std::numeric_limits<std::size_t>::max()) {
         const auto target = now / tick;
         if (target <= at_) return;
         // After a long pause every slot is looked at once, not once for every round that was missed.
-        auto slot_count = static_cast<std::size_t>(target - at_);
-        if (slot_count > slots) slot_count = slots;
-        const auto first = static_cast<std::size_t>(at_ + 1);
+        auto at = std::max(at_, target - static_cast<std::int64_t>(slots));
         at_ = target;
-        for (std::size_t i = 0; i < slot_count; ++i) run_slot((first + i) % slots, now, due);
+        while (at != target && run_slot(static_cast<std::size_t>(at + 1) % slots, now, due, most)) ++at;
+        at_ = at;
+        next_ = find_next();
     }
 
-    /// When advance() should be called next; nothing when no entry waits. Early at most by rounds: an entry of a later round
-    /// wakes the loop for nothing once in 65 s.
-    std::optional<millis> next() const noexcept {
+    /// When advance() should be called next; `never` when no entry waits. It may be early: by an entry of a later round, once
+    /// in 65 s, and by one that was cancelled.
+    millis next() const noexcept { return next_; }
+
+    static constexpr millis never = std::numeric_limits<millis>::max();
+
+private:
+    millis find_next() const noexcept {
         const auto start = static_cast<std::size_t>(at_ + 1) % slots;
         for (std::size_t step = 0; step < slots;) {
             const auto slot = (start + step) % slots;
@@ -102,29 +105,26 @@ public:
             if (step >= slots) break;
             return (at_ + 1 + static_cast<millis>(step)) * tick;
         }
-        return std::nullopt;
+        return never;
     }
 
-private:
     std::size_t slot_of(millis due) const noexcept {
         auto ticks = (due + tick - 1) / tick;
         if (ticks <= at_) ticks = at_ + 1;
         return static_cast<std::size_t>(ticks) % slots;
     }
 
+    /// False: `most` is used up and the slot is not.
     template <class Due>
-    void run_slot(std::size_t slot, millis now, Due& due) {
+    bool run_slot(std::size_t slot, millis now, Due& due, std::size_t& most) {
         auto& head = heads_[slot];
         used_[slot / 64] &= ~(std::uint64_t{1} << (slot % 64));
-        if (head.next_ == &head) return;
+        if (head.next_ == &head) return true;
         // The slot is taken as a whole onto a list of its own, so that what a callback schedules waits for its own tick.
         timer_entry list;
-        list.next_ = head.next_;
-        list.previous_ = head.previous_;
-        list.next_->previous_ = &list;
-        list.previous_->next_ = &list;
-        head.next_ = head.previous_ = &head;
-        while (list.next_ != &list) {
+        splice(head, list);
+        while (list.next_ != &list && most != 0) {
+            --most;
             auto& entry = *list.next_;
             if (entry.due_ > now) {
                 schedule(entry, entry.due_);
@@ -133,12 +133,48 @@ private:
             entry.cancel();
             due(entry);
         }
+        const bool done = list.next_ == &list;
+        if (!done) {
+            // What is left goes before what was scheduled for this slot meanwhile, a round later.
+            timer_entry later;
+            splice(head, later);
+            splice(list, head);
+            while (later.next_ != &later) {
+                auto& entry = *later.next_;
+                entry.cancel();
+                link(entry, head);
+            }
+            later.next_ = later.previous_ = nullptr;
+            used_[slot / 64] |= std::uint64_t{1} << (slot % 64);
+        }
         list.next_ = list.previous_ = nullptr;
+        return done;
+    }
+
+    static void link(timer_entry& entry, timer_entry& head) noexcept {
+        entry.previous_ = head.previous_;
+        entry.next_ = &head;
+        head.previous_->next_ = &entry;
+        head.previous_ = &entry;
+    }
+
+    /// Moves all entries of one list to an empty one.
+    static void splice(timer_entry& from, timer_entry& to) noexcept {
+        if (from.next_ == &from) {
+            to.next_ = to.previous_ = &to;
+            return;
+        }
+        to.next_ = from.next_;
+        to.previous_ = from.previous_;
+        to.next_->previous_ = &to;
+        to.previous_->next_ = &to;
+        from.next_ = from.previous_ = &from;
     }
 
     std::vector<timer_entry> heads_;
     std::array<std::uint64_t, slots / 64> used_{};
     std::int64_t at_;
+    millis next_ = never;
 };
 
 }  // namespace arke::core

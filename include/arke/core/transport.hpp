@@ -33,11 +33,17 @@ public:
     /// Bytes have come. They may be changed, and are valid during the call only: they stand in the buffer of the loop.
     virtual void on_bytes(std::span<char> bytes) = 0;
 
-    /// Memory that the next bytes should rather be read to. May be empty; asked before every read.
+    /// Whether wanted() is worth asking before the next read.
+    bool has_wants() const noexcept { return has_wants_; }
+
+    /// Memory that the next bytes should rather be read to. May be empty.
     virtual std::span<char> wanted() noexcept { return {}; }
 
     /// The first `count` bytes of wanted() were read.
     virtual void on_filled(std::size_t count) { static_cast<void>(count); }
+
+    /// What became of transport::queue(), before the loop empties its turn buffer.
+    virtual void on_sent(const send_result& result) { static_cast<void>(result); }
 
     /// There is room again after a short send.
     virtual void on_writable() = 0;
@@ -56,6 +62,9 @@ public:
 
     /// The turn ends: the last handlers are to run. Called where loop::add_finished() was.
     virtual void finish() {}
+
+protected:
+    bool has_wants_ = false;
 };
 
 using stream_user_ptr = boost::intrusive_ptr<stream_user>;
@@ -68,6 +77,10 @@ public:
     /// Sends as much as is taken without waiting. Must not be called between a short send, or one with an
     /// error, and on_writable().
     virtual send_result send(std::span<const segment> pieces) = 0;
+
+    /// The same for one piece of the turn buffer, together with those of the loop's other transports: on_sent() comes within
+    /// loop::submit(). Only while the loop flushes, and where it says that it sends in batches.
+    virtual void queue(segment piece) { static_cast<void>(piece); }
 
     /// Hands the stream over to another user: the HTTP session to the connection that it has become.
     virtual void set_user(stream_user_ptr user) = 0;

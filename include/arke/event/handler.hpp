@@ -67,7 +67,7 @@ class basic_notify_handler
     : public boost::intrusive_ref_counter<basic_notify_handler<Base, Args...>, boost::thread_safe_counter> {
 public:
     virtual ~basic_notify_handler() = default;
-    virtual void run(Base& self, Args... args) = 0;
+    virtual void run(Base& self, const Args&... args) = 0;
 };
 
 using event_call = basic_event_call<connection>;
@@ -392,11 +392,11 @@ consteval notify_form find_notify_form() {
 }
 
 template <notify_form Form, class Connection, class F, class... Args>
-decltype(auto) notify(F& f, Connection& c, Args&... args) {
+decltype(auto) notify(F& f, Connection& c, const Args&... args) {
     if constexpr (Form == notify_form::peer_and_views)
-        return std::invoke(f, c, static_cast<Args&&>(args)...);
+        return std::invoke(f, c, static_cast<Args>(args)...);
     else if constexpr (Form == notify_form::views)
-        return std::invoke(f, static_cast<Args&&>(args)...);
+        return std::invoke(f, static_cast<Args>(args)...);
     else if constexpr (Form == notify_form::peer_and_copies)
         return std::invoke(f, c, keep(args)...);
     else if constexpr (Form == notify_form::copies)
@@ -413,7 +413,7 @@ public:
     template <class G>
     explicit callable_notify_handler(G&& f) : f_(std::forward<G>(f)) {}
 
-    void run(Base& self, Args... args) override {
+    void run(Base& self, const Args&... args) override {
         using result = decltype(notify<Form, Connection, F, Args...>(f_, static_cast<Connection&>(self), args...));
         static_assert(
             !awaitable_result<result>,

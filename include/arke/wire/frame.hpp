@@ -48,21 +48,15 @@ constexpr std::size_t frame_header_size(std::size_t payload) noexcept {
 
 /// Writes an unmasked header of a final frame; returns where the payload starts.
 inline char* write_frame_header(char* out, opcode code, std::size_t payload) noexcept {
-    *out++ = static_cast<char>(0x80U | static_cast<unsigned>(code));
-    const auto put = [&out](std::size_t value, int bytes) {
-        for (int shift = (bytes - 1) * 8; shift >= 0; shift -= 8) {
-            *out++ = static_cast<char>((value >> shift) & 0xFFU);
-        }
-    };
+    out[0] = static_cast<char>(0x80U | static_cast<unsigned>(code));
     if (payload < 126) {
-        *out++ = static_cast<char>(payload);
-    } else if (payload <= 0xFFFF) {
-        *out++ = 126;
-        put(payload, 2);
-    } else {
-        *out++ = 127;
-        put(payload, 8);
+        out[1] = static_cast<char>(payload);
+        return out + 2;
     }
+    const int bytes = payload <= 0xFFFF ? 2 : 8;
+    out[1] = bytes == 2 ? 126 : 127;
+    out += 2;
+    for (int shift = (bytes - 1) * 8; shift >= 0; shift -= 8) *out++ = static_cast<char>((payload >> shift) & 0xFFU);
     return out;
 }
 
@@ -70,18 +64,22 @@ inline char* write_frame_header(char* out, opcode code, std::size_t payload) noe
 inline void apply_mask(char* data, std::size_t size, std::uint32_t key) noexcept {
     // Eight bytes at a time, which compilers vectorise; an unrolled loop over an array of the key is slower.
     const std::uint64_t wide = (static_cast<std::uint64_t>(key) << 32U) | key;
+    const auto blend = [data](std::size_t at, auto mask) {
+        auto block = mask;
+        std::memcpy(&block, data + at, sizeof block);
+        block ^= mask;
+        std::memcpy(data + at, &block, sizeof block);
+    };
     std::size_t i = 0;
-    for (; i + 8 <= size; i += 8) {
-        std::uint64_t block = 0;
-        std::memcpy(&block, data + i, 8);
-        block ^= wide;
-        std::memcpy(data + i, &block, 8);
+    for (; i + 8 <= size; i += 8) blend(i, wide);
+    if ((size & 4U) != 0) {
+        blend(i, key);
+        i += 4;
     }
-    std::array<char, 8> tail{};
-    std::memcpy(tail.data(), &wide, 8);
-    for (std::size_t j = 0; i < size; ++i, ++j) {
-        data[i] = static_cast<char>(data[i] ^ tail[j]);
-    }
+    if (i == size) return;
+    std::array<char, 4> tail{};
+    std::memcpy(tail.data(), &key, 4);
+    for (std::size_t j = 0; i != size; ++i, ++j) data[i] = static_cast<char>(data[i] ^ tail[j]);
 }
 
 /// The mask as it continues after `consumed` bytes.
@@ -210,6 +208,10 @@ private:
     std::optional<frame_fault> begin(const header& h, const frame_limits& limits);
     std::optional<frame_fault> took(std::size_t count);
 
+    /// Frames of every kind, whole or cut.
+    template <class Sink>
+    std::optional<frame_fault> read_any(std::span<char> in, const frame_limits& limits, Sink& sink);
+
     template <class Sink>
     std::optional<frame_fault> finish_frame(Sink& sink, bool& go_on);
 
@@ -221,6 +223,28 @@ private:
 
 template <class Sink>
 std::optional<frame_fault> frame_reader::read(std::span<char> in, const frame_limits& limits, Sink& sink) {
+    // Nearly every frame: a whole message of a client, short, with nothing begun before it. Its first two bytes answer what
+    // the other way asks one by one.
+    while (in.size() >= 6 && !gathered_ && stashed_ == 0 && role_ == role::server) {
+        const auto first = static_cast<unsigned char>(in[0]);
+        const std::size_t size = static_cast<unsigned char>(in[1]) ^ 0x80U;
+        const bool is_text = first == 0x81;
+        if ((!is_text && first != 0x82) || size >= 126 || size > in.size() - 6 || size > limits.max_message_size) break;
+        std::uint32_t key = 0;
+        std::memcpy(&key, in.data() + 2, 4);
+        const auto payload = in.subspan(6, size);
+        in = in.subspan(6 + size);
+        apply_mask(payload.data(), size, key);
+        const std::string_view message{payload.data(), size};
+        if (is_text && !is_utf8(message)) return bad_text();
+        if (!sink.on_message(is_text, message)) return std::nullopt;
+    }
+    if (in.empty()) return std::nullopt;
+    return read_any(in, limits, sink);
+}
+
+template <class Sink>
+std::optional<frame_fault> frame_reader::read_any(std::span<char> in, const frame_limits& limits, Sink& sink) {
     char* at = in.data();
     char* const end = at + in.size();
     bool go_on = true;
