@@ -256,21 +256,24 @@ ARKE_INLINE void connection::on_event(const event_view& event, answer_sink* aske
     const auto one = [&](event_handler& h) {
         if (!is_open()) return;  // one before it disconnected
         heard = true;
-        guard(event.name, [&] {
+        try {
             if (!h.run(call)) raise({errc::wrong_type, event.name, why, {}});
-        });
+        } catch (...) {
+            raise_current(event.name);
+        }
     };
 
     const auto& shared = endpoint().handlers(on_loop());
-    if (const auto found = shared.events.find(event.name); found != shared.events.end()) found->second.run(one);
-    if (own_handlers_) {
-        auto& own = *own_handlers_;
-        if (const auto found = own.events.find(event.name); found != own.events.end()) {
-            ++own.running;
-            found->second.run(one);
-            --own.running;
-            own.compact();
+    for (const auto* set = &shared;;) {
+        if (const auto found = set->events.find(event.name); found != set->events.end()) found->second.run(one);
+        if (!own_handlers_) break;
+        if (set != &shared) {
+            --own_handlers_->running;
+            own_handlers_->compact();
+            break;
         }
+        set = own_handlers_.get();
+        ++own_handlers_->running;
     }
     if (heard || !is_open()) return;
 
@@ -312,12 +315,9 @@ ARKE_INLINE void connection::finish() {
         protocol_state_.reset();
         return;
     }
-    if (ended_by_ != 0) {
-        const auto what = static_cast<errc>(ended_by_);
-        raise({what, {}, close_text_, {}});
-    }
-    for (const auto& room : std::exchange(left_rooms_, {})) left(room);
-    run(&core::handler_set::disconnect, close_code_, std::string_view{close_text_});
+    if (ending_->by != errc{}) raise({ending_->by, {}, ending_->text, {}});
+    for (const auto& room : ending_->left_rooms) left(room);
+    run(&core::handler_set::disconnect, ending_->code, std::string_view{ending_->text});
     // What the handlers captured goes now, on this loop; a handle that somebody keeps holds only the bare object.
     if (own_handlers_) on_loop().retire(std::shared_ptr<const void>{std::move(own_handlers_)});
     protocol_state_.reset();

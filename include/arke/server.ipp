@@ -21,6 +21,7 @@ public:
     server_state(boost::asio::io_context* context, const core::endpoint_ptr& first) : foreign_{context} {
         site_->listener = first->settings().listener;
         site_->endpoints.push_back(first);
+        first->share_count(site_->connections);
         add_loop();
     }
 
@@ -37,6 +38,7 @@ public:
                                         "\" is there already; choose another path"};
         }
         for (auto& l : loops_) added->add_loop(*l);
+        added->share_count(site_->connections);
         site_->endpoints.push_back(added);
     }
 
@@ -168,7 +170,7 @@ private:
 
     /// A socket has come: the loop with the fewest takes it.
     static void welcome(const std::shared_ptr<http::site>& s, const loop_list& loops, io::accepted a) {
-        const auto there = s->connections.load(std::memory_order_relaxed);
+        const auto there = s->connections->load(std::memory_order_relaxed);
         const auto most = s->listener.max_connections;
         // Some more are told that it is full; past that there is not even time for an answer.
         constexpr std::size_t polite = 1024;

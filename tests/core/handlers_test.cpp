@@ -233,7 +233,7 @@ TEST_CASE("what a handler captured may emit while it is destroyed") {
     auto& anna = server.connect("anna");
     auto& ben = server.connect("ben");
     struct farewell {
-        basic_endpoint<no_session>& server;
+        scripted_server& server;
         ~farewell() { server.to("ben").emit("farewell"); }
     };
     anna.self().on("e", [last = std::shared_ptr<farewell>{new farewell{server}}] {});

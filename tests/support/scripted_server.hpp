@@ -194,16 +194,19 @@ struct scripted_log {
 ///
 /// What the test does to the server outside of a turn is done as by another thread. heard() and settle() let all loops come
 /// to rest first.
-class scripted_server : private scripted_log, public basic_endpoint<no_session> {
+class scripted_server : private scripted_log, public basic_endpoint<std::shared_ptr<int>> {
 public:
     explicit scripted_server(config settings = {}, std::size_t loop_count = 1,
                              std::size_t write_buffer_size = 16 * 1024)
-        : basic_endpoint<no_session>{make(with_log(std::move(settings), lines))} {
+        : basic_endpoint{make(with_log(std::move(settings), lines))} {
         for (std::size_t i = 0; i != loop_count; ++i) {
             loops_.emplace_back(new scripted_loop{i, write_buffer_size});
             hub().add_loop(*loops_.back());
         }
-        on_connection([this](connection& c) { newest_ = &c; });
+        on_connection([this](connection_type& c) {
+            newest_ = &c;
+            c.session() = std::move(alive_);
+        });
     }
 
     scripted_server(const scripted_server&) = delete;
@@ -218,6 +221,7 @@ public:
         hub().clear();
         for (auto& l : loops_) CHECK(l->load() == 0);
         for (auto& c : clients_) CHECK(c.is_freed());
+        CHECK(hub().connections()->load() == 0);
     }
 
     client& connect(std::string id, std::size_t loop_index = 0) {
@@ -231,9 +235,6 @@ public:
         auto& c = clients_.emplace_back(*this, on);
         on.in_turn_do([&] {
             const auto p = hub().make(on, std::move(id), 0, request{"GET", "/", 11, {{"Host", "example.com"}}});
-            auto alive = std::make_shared<int>(0);
-            c.alive_ = alive;
-            p->keep(std::move(alive));
             if (hub().admit(*p) == core::hub::admission::refused) {
                 c.refused_ = true;
                 return;
@@ -241,6 +242,8 @@ public:
             c.stream_ = std::make_unique<scripted_transport>(on, p);
             prepare(*c.stream_);
             newest_ = nullptr;
+            alive_ = std::make_shared<int>(0);
+            c.alive_ = alive_;
             p->open(*c.stream_, client::greeting);
             c.connection_ = newest_;
             std::string rest{early};
@@ -286,6 +289,7 @@ private:
     std::vector<boost::intrusive_ptr<scripted_loop>> loops_;
     std::deque<client> clients_;
     connection* newest_ = nullptr;
+    std::shared_ptr<int> alive_;  // goes into the session of the newest, so that its end shows
 };
 
 inline std::string client::heard() {

@@ -72,7 +72,7 @@ private:
 
 /// All handlers of a connection, or those that a server keeps for all of its connections.
 struct handler_set {
-    string_map<handler_list<event_handler>> events;
+    std::unordered_map<std::string, handler_list<event_handler>, name_hash, std::equal_to<>> events;
     handler_list<notify_handler<event_view>> any;
     handler_list<notify_handler<>> connection;
     handler_list<notify_handler<message_view>> message;

@@ -5,6 +5,7 @@
 #include <arke/event/protocol.hpp>
 
 #include <boost/container/small_vector.hpp>
+#include <boost/unordered/unordered_flat_set.hpp>
 
 #include <atomic>
 #include <cstdint>
@@ -26,6 +27,25 @@ struct string_hash {
 
 template <class T>
 using string_map = std::unordered_map<std::string, T, string_hash, std::equal_to<>>;
+
+/// A quick hash for maps whose names are the application's own, so that no peer can fill a bucket.
+struct name_hash {
+    using is_transparent = void;
+    std::size_t operator()(std::string_view text) const noexcept {
+        const char* at = text.data();
+        std::size_t left = text.size();
+        std::uint64_t hash = left * 0x9E37'79B9'7F4A'7C15U;
+        std::uint64_t word = 0;
+        for (; left > 8; at += 8, left -= 8) {
+            std::memcpy(&word, at, 8);
+            hash = (hash ^ word) * 0x9E37'79B9'7F4A'7C15U;
+            hash ^= hash >> 32U;
+        }
+        for (word = 0; left != 0; --left) word = word << 8U | static_cast<unsigned char>(*at++);
+        hash = (hash ^ word) * 0x9E37'79B9'7F4A'7C15U;
+        return static_cast<std::size_t>(hash ^ hash >> 32U);
+    }
+};
 
 /// A name as a target gives it: an id, a room, or whichever it is. An id comes first, so that nobody who joined a room of
 /// that name in time hears what is meant for one.
@@ -179,8 +199,22 @@ private:
     std::vector<loop_ptr> loops_;
     std::atomic<std::size_t> size_{0};
 
+    struct id_hash : string_hash {
+        using string_hash::operator();
+        std::size_t operator()(const peer_ptr& p) const noexcept { return (*this)(p->id()); }
+    };
+    struct same_id {
+        using is_transparent = void;
+        static std::string_view of(std::string_view id) noexcept { return id; }
+        static std::string_view of(const peer_ptr& p) noexcept { return p->id(); }
+        template <class A, class B>
+        bool operator()(const A& a, const B& b) const noexcept {
+            return of(a) == of(b);
+        }
+    };
+
     mutable std::mutex index_mutex_;
-    string_map<peer_ptr> ids_;
+    boost::unordered_flat_set<peer_ptr, id_hash, same_id> ids_;  // 8 bytes and a bit for each; a map's node takes 64
     string_map<boost::container::small_vector<presence, 1>> room_loops_;
 };
 

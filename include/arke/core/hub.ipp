@@ -20,12 +20,13 @@ ARKE_INLINE void shard::remove(peer& p) {
     peers_.back()->place_ = p.place_;
     peers_[p.place_] = peers_.back();
     peers_.pop_back();
+    auto& left = p.ending_->left_rooms;
     while (!p.rooms_.empty()) {
-        p.left_rooms_.push_back(p.rooms_.back().in->name);
+        left.push_back(p.rooms_.back().in->name);
         take_out(p, p.rooms_.size() - 1);
-        hub_.count_out(p.left_rooms_.back(), loop_);
+        hub_.count_out(left.back(), loop_);
     }
-    std::reverse(p.left_rooms_.begin(), p.left_rooms_.end());
+    std::reverse(left.begin(), left.end());
 }
 
 ARKE_INLINE void shard::clear() {
@@ -247,20 +248,20 @@ ARKE_INLINE hub::admission hub::admit(peer& p) {
     peer_ptr replaced;
     {
         const std::lock_guard lock{index_mutex_};
-        auto& holder = ids_[p.id()];
-        if (holder) {
+        if (const auto holder = ids_.find(p.id()); holder != ids_.end()) {
             if (settings().on_duplicate_id == duplicate_id::refuse) return admission::refused;
-            replaced = std::move(holder);
+            replaced = *holder;
+            ids_.erase(holder);
         }
-        holder.reset(&p);
+        ids_.emplace(&p);
     }
     shard_of(p.on_loop()).add(p);
     size_.fetch_add(1, std::memory_order_relaxed);
     if (replaced) {
         auto& its_loop = replaced->on_loop();
         its_loop.dispatch([replaced] {
-            replaced->ended_by_ = static_cast<int>(errc::replaced);
-            replaced->close(close_code::policy_violation, "replaced by a newer connection with the same id");
+            replaced->close(close_code::policy_violation, "replaced by a newer connection with the same id",
+                            errc::replaced);
         });
     }
     return admission::taken;
@@ -274,14 +275,14 @@ ARKE_INLINE void hub::forget(peer& p) {
     peer_ptr held;  // the index may hold the last reference but the caller's
     const std::lock_guard lock{index_mutex_};
     const auto found = ids_.find(p.id());
-    if (found != ids_.end() && found->second.get() == &p) {
-        held = std::move(found->second);
+    if (found != ids_.end() && found->get() == &p) {
+        held = *found;
         ids_.erase(found);
     }
 }
 
 ARKE_INLINE void hub::clear() {
-    string_map<peer_ptr> dropped;
+    decltype(ids_) dropped;
     {
         const std::lock_guard lock{index_mutex_};
         dropped.swap(ids_);
@@ -289,20 +290,19 @@ ARKE_INLINE void hub::clear() {
         size_.store(0, std::memory_order_relaxed);
     }
     for (const auto& s : shards_) s->clear();
-    for (const auto& [id, p] : dropped) p->finish();
+    for (const auto& p : dropped) p->finish();
 }
 
 ARKE_INLINE peer_ptr hub::find(std::string_view id) const {
     const std::lock_guard lock{index_mutex_};
     const auto found = ids_.find(id);
-    return found == ids_.end() ? nullptr : found->second;
+    return found == ids_.end() ? nullptr : *found;
 }
 
 ARKE_INLINE std::vector<peer_ptr> hub::peers() const {
     std::vector<peer_ptr> all;
     const std::lock_guard lock{index_mutex_};
-    all.reserve(ids_.size());
-    for (const auto& [id, p] : ids_) all.push_back(p);
+    all.assign(ids_.begin(), ids_.end());
     return all;
 }
 
@@ -342,7 +342,7 @@ ARKE_INLINE hub::joined hub::join(peer& p, std::string_view name) {
     }
     {
         const std::lock_guard lock{index_mutex_};
-        if (const auto holder = ids_.find(name); holder != ids_.end() && holder->second.get() != &p) {
+        if (const auto holder = ids_.find(name); holder != ids_.end() && holder->get() != &p) {
             return joined::name_taken;
         }
         count_in(name, on);
@@ -414,8 +414,8 @@ ARKE_INLINE recipients hub::resolve(const address& to, places& where) const {
     for (const auto& n : to.to) {
         if (n.is != name::kind::room) {
             if (const auto holder = ids_.find(n.text); holder != ids_.end()) {
-                add_place(holder->second->on_loop().index());
-                found.peers.push_back(holder->second);
+                add_place((*holder)->on_loop().index());
+                found.peers.push_back(*holder);
                 continue;
             }
             if (n.is == name::kind::id) continue;
@@ -428,7 +428,7 @@ ARKE_INLINE recipients hub::resolve(const address& to, places& where) const {
     for (const auto& n : to.except) {
         if (n.is != name::kind::room) {
             if (const auto holder = ids_.find(n.text); holder != ids_.end()) {
-                found.except_peers.push_back(holder->second);
+                found.except_peers.push_back(*holder);
                 continue;
             }
         }

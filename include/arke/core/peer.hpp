@@ -8,7 +8,11 @@
 #include <arke/event/message.hpp>
 #include <arke/wire/frame.hpp>
 
+#include <boost/container/vector.hpp>
+
+#include <atomic>
 #include <cstdint>
+#include <cstring>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -47,6 +51,14 @@ public:
     const protocol& protocol_at(std::size_t index) const noexcept { return *protocols_[index]; }
     std::size_t protocol_count() const noexcept { return protocols_.size(); }
 
+    /// How many connections a server has, over all its endpoints and its HTTP side; peers count themselves, until they are
+    /// freed.
+    using connection_count = std::atomic<std::size_t>;
+    const std::shared_ptr<connection_count>& connections() const noexcept { return connections_; }
+
+    /// Before the first connection.
+    void share_count(std::shared_ptr<connection_count> with) { connections_ = std::move(with); }
+
     /// Takes a peer out of everything, because it is over. On the peer's loop; once.
     virtual void forget(peer& p) = 0;
 
@@ -55,6 +67,7 @@ private:
     millis ping_period_;
     wire::frame_limits limits_;
     std::vector<std::unique_ptr<protocol>> protocols_;
+    std::shared_ptr<connection_count> connections_ = std::make_shared<connection_count>(0);
 };
 
 /// One WebSocket connection without the API around it: frames in, frames out, the closing handshake, the deadlines.
@@ -95,17 +108,14 @@ public:
     /// Sends what the peer's protocol makes of it. False, and a sentence, when the protocol cannot carry it.
     bool send(const outgoing& out, std::string& why);
 
-    /// Keeps something as long as the peer.
-    void keep(std::shared_ptr<void> thing) { kept_ = std::move(thing); }
-
     /// A part of the turn buffer that holds a frame for this peer and others.
     void send_turn(std::size_t begin, std::size_t end);
 
     /// A frame that is too large to be copied for each.
     void send_shared(const shared_frame_ptr& frame);
 
-    /// Begins the closing handshake. What was sent before still goes out.
-    void close(close_code code, std::string_view reason);
+    /// Begins the closing handshake. What was sent before still goes out. `by`, when given, is reported.
+    void close(close_code code, std::string_view reason, errc by = {});
 
     /// Ends it at once; finish() reports `what`.
     void abort(errc what);
@@ -140,10 +150,14 @@ protected:
 
     std::vector<std::string> joined_rooms() const;
 
-    int ended_by_ = 0;  // the errc that ended it, for finish() to report; no user code runs where it happens
-    close_code close_code_{close_code::abnormal};
-    std::string close_text_;
-    std::vector<std::string> left_rooms_;  // what it was in when it ended
+    /// How it ended, for finish() to tell: no user code runs where it happens.
+    struct ending {
+        close_code code;
+        std::string text;
+        errc by{};                              // reported, when it is one
+        std::vector<std::string> left_rooms{};  // what it was in
+    };
+    std::unique_ptr<ending> ending_;
 
 private:
     friend class hub;
@@ -196,7 +210,7 @@ private:
         loop_->add_dirty(*this);
     }
     void send_close(close_code code, std::string_view reason);
-    void leave_open(close_code code, std::string_view reason);
+    void leave_open(close_code code, std::string_view reason, errc by = {});
     void drain();
     void fail(const wire::frame_fault& fault);
     void heard() noexcept {
@@ -232,8 +246,10 @@ private:
     millis last_heard_ = 0;
     millis last_progress_ = 0;  // of a lagging outbox; of a close: when it began
     std::string id_;
-    std::vector<membership> rooms_;
-    std::shared_ptr<void> kept_;
+    // Half of std::vector's size: most of a million idle connections are in one room or none.
+    boost::container::vector<membership, void,
+                             boost::container::vector_options_t<boost::container::stored_size<std::uint32_t>>>
+        rooms_;
     state state_ = state::idle;
     std::uint8_t protocol_index_;
     bool lagging_ : 1 = false;  // the kernel is full: wait for on_writable()

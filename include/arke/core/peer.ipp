@@ -12,9 +12,11 @@ ARKE_INLINE peer_owner::peer_owner(config settings)
       limits_{config_.max_message_size, config_.max_fragments} {}
 
 ARKE_INLINE peer::peer(peer_owner& owner, loop& on, std::string id, std::size_t protocol_index)
-    : loop_{&on}, owner_{&owner}, id_{std::move(id)}, protocol_index_{static_cast<std::uint8_t>(protocol_index)} {}
+    : loop_{&on}, owner_{&owner}, id_{std::move(id)}, protocol_index_{static_cast<std::uint8_t>(protocol_index)} {
+    owner_->connections()->fetch_add(1, std::memory_order_relaxed);
+}
 
-ARKE_INLINE peer::~peer() = default;
+ARKE_INLINE peer::~peer() { owner_->connections()->fetch_sub(1, std::memory_order_relaxed); }
 
 ARKE_INLINE std::vector<std::string> peer::joined_rooms() const {
     std::vector<std::string> names;
@@ -88,8 +90,7 @@ ARKE_INLINE bool peer::on_control(wire::opcode code, std::string_view payload) {
 ARKE_INLINE void peer::fail(const wire::frame_fault& fault) {
     if (state_ == state::open) {
         send_close(fault.code, fault.detail);
-        ended_by_ = static_cast<int>(fault.what);
-        leave_open(fault.code, fault.detail);
+        leave_open(fault.code, fault.detail, fault.what);
     }
     drain();
 }
@@ -111,9 +112,8 @@ ARKE_INLINE bool peer::outbox_has_room(std::size_t more) {
 ARKE_INLINE void peer::overflow() {
     if (state_ != state::open) return;
     constexpr std::string_view reason = "too slow";
-    ended_by_ = static_cast<int>(errc::outbox_full);
     send_close(close_code::try_again_later, reason);
-    leave_open(close_code::try_again_later, reason);
+    leave_open(close_code::try_again_later, reason, errc::outbox_full);
     drain();
 }
 
@@ -296,21 +296,20 @@ ARKE_INLINE void peer::send_close(close_code code, std::string_view reason) {
     add_to_outbox({payload.data(), size});
 }
 
-ARKE_INLINE void peer::leave_open(close_code code, std::string_view reason) {
+ARKE_INLINE void peer::leave_open(close_code code, std::string_view reason, errc by) {
     if (state_ != state::open) return;
+    ending_ = std::make_unique<ending>(ending{code, std::string{reason}, by});
     state_ = state::closing;
-    close_code_ = code;
-    close_text_.assign(reason);
     last_progress_ = loop_->now();
     owner_->forget(*this);
     loop_->add_finished(peer_ptr{this});
     if (transport_ != nullptr) schedule();
 }
 
-ARKE_INLINE void peer::close(close_code code, std::string_view reason) {
+ARKE_INLINE void peer::close(close_code code, std::string_view reason, errc by) {
     if (state_ != state::open) return;
     send_close(code, reason);
-    leave_open(code, reason);
+    leave_open(code, reason, by);
 }
 
 ARKE_INLINE void peer::drain() {
@@ -326,8 +325,7 @@ ARKE_INLINE void peer::drain() {
 ARKE_INLINE void peer::abort(errc what) {
     if (state_ == state::closed) return;
     if (state_ == state::open) {
-        ended_by_ = static_cast<int>(what);
-        leave_open(close_code::abnormal, make_error_code(what).message());
+        leave_open(close_code::abnormal, make_error_code(what).message(), what);
     }
     end();
 }

@@ -175,6 +175,45 @@ private:
     T value_{};
 };
 
+/// A std::string whose memory the next one on this thread takes over, so that handlers with a const std::string& cost no
+/// allocation.
+template <>
+class incoming<std::string, false> {
+public:
+    incoming() : spare_{spare()} {
+        if (spare_.taken) return;
+        spare_.taken = true;
+        value_ = &spare_.text;
+    }
+    incoming(const incoming&) = delete;
+    incoming& operator=(const incoming&) = delete;
+    ~incoming() {
+        if (value_ == &own_) return;
+        spare_.taken = false;
+        if (value_->capacity() > 4096) *value_ = {};
+    }
+
+    bool read(const event_view& event, const decode_limits&, std::string&) {
+        value_->assign(event.data.data(), event.data.size());
+        return true;
+    }
+    std::string& value() noexcept { return *value_; }
+
+private:
+    struct kept_string {
+        std::string text;
+        bool taken = false;
+    };
+    static kept_string& spare() noexcept {
+        thread_local kept_string kept;
+        return kept;
+    }
+
+    kept_string& spare_;
+    std::string own_;  // where a handler runs within a handler
+    std::string* value_ = &own_;
+};
+
 template <class T>
 class incoming<T, true> {
 public:

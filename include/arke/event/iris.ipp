@@ -10,7 +10,7 @@ namespace arke::event {
 ARKE_INLINE iris_parse parse_iris(std::string_view text, std::string_view prefix, event_view& out, std::string& why) {
     if (!text.starts_with(prefix)) return iris_parse::native;
 
-    const std::string_view rest = text.substr(prefix.size());
+    const std::string_view rest{text.data() + prefix.size(), text.size() - prefix.size()};
     const auto malformed = [&](std::string_view what) {
         why = what;
         why += detail::printable(rest);
@@ -19,14 +19,14 @@ ARKE_INLINE iris_parse parse_iris(std::string_view text, std::string_view prefix
     const std::size_t name_end = rest.find(';');
     if (name_end == std::string_view::npos) return malformed("no ';' ends the event name in ");
     if (name_end == 0) return malformed("the event name is empty in ");
-    const std::size_t tag_end = rest.find(';', name_end + 1);
-    if (tag_end == std::string_view::npos) return malformed("no ';' ends the type in ");
-    const char tag = rest[name_end + 1];
-    if (tag_end != name_end + 2 || tag < '0' || tag > '4') return malformed("the type is none of 0 to 4 in ");
-
-    out.name = rest.substr(0, name_end);
-    out.kind = static_cast<value_kind>(tag - '0');
-    out.data = rest.substr(tag_end + 1);
+    const auto type = rest.data() + name_end + 1;
+    if (rest.size() < name_end + 3 || type[1] != ';' || type[0] < '0' || type[0] > '4') {
+        return malformed(rest.find(';', name_end + 1) == std::string_view::npos ? "no ';' ends the type in "
+                                                                                 : "the type is none of 0 to 4 in ");
+    }
+    out.name = {rest.data(), name_end};
+    out.kind = static_cast<value_kind>(type[0] - '0');
+    out.data = {type + 2, rest.size() - name_end - 3};
     return iris_parse::event;
 }
 
@@ -40,7 +40,7 @@ ARKE_INLINE bool iris_can_carry(const event_view& event, std::string& why) {
         return refuse("the event name " + detail::printable(event.name) +
                       " has a ';', which ends a name in the iris protocol");
     if (!wire::is_utf8(event.name)) return refuse("the event name " + detail::printable(event.name) + " is not UTF-8");
-    if (!wire::is_utf8(event.data))
+    if (event.kind == value_kind::binary && !wire::is_utf8(event.data))
         return refuse("the data of " + detail::printable(event.name) +
                       " is not UTF-8, and the iris protocol sends text only; encode it, as base64 for example");
     return true;

@@ -27,7 +27,10 @@ public:
     }
 
     std::optional<form> measure(const event_view& event, std::string& why) const override {
-        if (!event::iris_can_carry(event, why)) return std::nullopt;
+        // Text, numbers and JSON were checked, or made, where they became an event's data; and nearly every name is ASCII.
+        unsigned not_plain = event.name.empty() || event.kind == value_kind::binary ? 1 : 0;
+        for (const char c : event.name) not_plain |= (c == ';' ? 1U : 0U) | (static_cast<unsigned char>(c) & 0x80U);
+        if (not_plain != 0 && !event::iris_can_carry(event, why)) return std::nullopt;
         return form{wire::opcode::text, event::iris_size(prefix_, event)};
     }
 

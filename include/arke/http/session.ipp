@@ -55,11 +55,11 @@ ARKE_INLINE session::session(std::shared_ptr<site> of, core::loop& on, std::stri
       port_{port},
       scanner_{
           {site_->listener.max_header_bytes, site_->listener.max_header_fields, site_->listener.max_header_bytes}} {
-    site_->connections.fetch_add(1, std::memory_order_relaxed);
+    site_->connections->fetch_add(1, std::memory_order_relaxed);
 }
 
 ARKE_INLINE session::~session() {
-    if (!upgraded_) site_->connections.fetch_sub(1, std::memory_order_relaxed);
+    if (!upgraded_) site_->connections->fetch_sub(1, std::memory_order_relaxed);
 }
 
 ARKE_INLINE void session::start(core::transport& t, bool full) {
@@ -209,12 +209,10 @@ ARKE_INLINE void session::upgrade(const request& r, core::endpoint& to) {
         for (const auto& [name, value] : settings.headers) greeting += "\r\n" + name + ": " + value;
         greeting += "\r\n\r\n";
 
-        // The count stays with the socket: the peer gives it back when it is freed.
-        auto counted = std::shared_ptr<void>{
-            nullptr, [s = site_](void*) { s->connections.fetch_sub(1, std::memory_order_relaxed); }};
+        // From here on the peer counts the socket.
         upgraded_ = true;
+        site_->connections->fetch_sub(1, std::memory_order_relaxed);
         const auto p = to.make(*loop_, std::move(id), protocol, r);
-        p->keep(std::move(counted));
         if (to.admit(*p) == core::hub::admission::refused) {
             return refuse(wire::refuse_http(409, "A connection with this id is there already."));
         }

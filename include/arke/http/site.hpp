@@ -18,7 +18,10 @@ struct site {
     std::vector<core::endpoint_ptr> endpoints;
     std::vector<std::unique_ptr<file_folder>> folders;
     std::atomic<bool> stopping{false};
-    std::atomic<std::size_t> connections{0};  ///< Sockets, those in their HTTP part included.
+
+    /// Sockets, those in their HTTP part included.
+    std::shared_ptr<core::peer_owner::connection_count> connections =
+        std::make_shared<core::peer_owner::connection_count>(0);
 
     /// The endpoint whose path this is, exactly; null when there is none.
     core::endpoint* endpoint_at(std::string_view path) const noexcept {

@@ -25,7 +25,10 @@ public:
     void on_events(std::uint32_t events) {
         if (fd_ < 0) return;
         if ((events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR)) != 0) hung_up_ = true;
-        if ((events & EPOLLOUT) != 0 && std::exchange(wants_room_, false)) user_->on_writable();
+        if ((events & EPOLLOUT) != 0 && wants_room_) {
+            wants_room_ = false;
+            user_->on_writable();
+        }
         if (fd_ >= 0 && (events & (EPOLLIN | EPOLLRDHUP | EPOLLHUP | EPOLLERR)) != 0) read();
     }
 
@@ -36,19 +39,20 @@ public:
             missed_ = true;
             return;
         }
-        const auto own = user_->wanted();
-        const std::size_t capacity = own.size() + loop_.buffer_size_;
+        auto own = user_->has_wants() ? user_->wanted() : std::span<char>{};
+        std::size_t capacity = loop_.buffer_size_;
         ssize_t count = 0;
-        do {
-            if (own.empty()) {
-                count = ::recv(fd_, loop_.buffer_.get(), loop_.buffer_size_, 0);
-            } else {
-                const std::array<iovec, 2> parts{iovec{own.data(), own.size()},
-                                                 iovec{loop_.buffer_.get(), loop_.buffer_size_}};
+        if (own.empty()) {
+            do {
+                count = ::recv(fd_, loop_.buffer_.get(), capacity, 0);
+            } while (count < 0 && errno == EINTR);
+        } else {
+            const std::array<iovec, 2> parts{iovec{own.data(), own.size()}, iovec{loop_.buffer_.get(), capacity}};
+            capacity += own.size();
+            do {
                 count = ::readv(fd_, parts.data(), 2);
-            }
-        } while (count < 0 && errno == EINTR);
-
+            } while (count < 0 && errno == EINTR);
+        }
         if (count <= 0) {
             if (count < 0 && (errno == EAGAIN || errno == EWOULDBLOCK)) return;
             const error_code why = count == 0 ? error_code{} : error_code{errno, boost::system::system_category()};
@@ -59,9 +63,9 @@ public:
         // A read that did not fill the buffer has drained the socket, except of the end that the edge announced.
         const bool more = taken == capacity || hung_up_;
         if (!own.empty()) {
-            const auto filled = std::min(taken, own.size());
-            user_->on_filled(filled);
-            taken -= filled;
+            own = own.first(std::min(taken, own.size()));
+            user_->on_filled(own.size());
+            taken -= own.size();
         }
         if (taken != 0 && fd_ >= 0) user_->on_bytes({loop_.buffer_.get(), taken});
         if (more && fd_ >= 0) loop_.add_ready(*this);
@@ -69,24 +73,26 @@ public:
 
     core::send_result send(std::span<const core::segment> pieces) override {
         if (fd_ < 0) return {0, error_code{EBADF, boost::system::system_category()}};
-        std::array<iovec, 64> parts;
-        const std::size_t count = std::min(pieces.size(), parts.size());
         std::size_t total = 0;
-        for (std::size_t i = 0; i != count; ++i) {
-            parts[i] = {const_cast<char*>(pieces[i].data()), pieces[i].size()};
-            total += pieces[i].size();
-        }
         ssize_t sent = 0;
-        do {
-            if (count == 1) {
-                sent = ::send(fd_, parts[0].iov_base, parts[0].iov_len, MSG_NOSIGNAL);
-            } else {
-                msghdr message{};
-                message.msg_iov = parts.data();
-                message.msg_iovlen = count;
-                sent = ::sendmsg(fd_, &message, MSG_NOSIGNAL);
+        if (pieces.size() == 1) {
+            total = pieces[0].size();
+            do {
+                sent = ::send(fd_, pieces[0].data(), total, MSG_NOSIGNAL);
+            } while (sent < 0 && errno == EINTR);
+        } else {
+            std::array<iovec, 64> parts;
+            msghdr message{};
+            message.msg_iov = parts.data();
+            for (; message.msg_iovlen != std::min(pieces.size(), parts.size()); ++message.msg_iovlen) {
+                const auto piece = pieces[message.msg_iovlen];
+                parts[message.msg_iovlen] = {const_cast<char*>(piece.data()), piece.size()};
+                total += piece.size();
             }
-        } while (sent < 0 && errno == EINTR);
+            do {
+                sent = ::sendmsg(fd_, &message, MSG_NOSIGNAL);
+            } while (sent < 0 && errno == EINTR);
+        }
         if (sent < 0) {
             if (errno == EAGAIN || errno == EWOULDBLOCK || errno == ENOBUFS) {
                 wants_room_ = true;
@@ -108,7 +114,9 @@ public:
     void pause_reads(bool pause) override {
         paused_ = pause;
         // The edge that came meanwhile does not come again.
-        if (!pause && std::exchange(missed_, false)) loop_.add_ready(*this);
+        if (pause || !missed_) return;
+        missed_ = false;
+        loop_.add_ready(*this);
     }
 
     void shutdown() override {
@@ -136,9 +144,6 @@ public:
             std::make_shared<boost::intrusive_ptr<socket>>(boost::intrusive_ptr<socket>{this, false})});
     }
 
-    bool in_ready_ = false;
-    std::size_t place_ = 0;
-
     const core::stream_user_ptr& user() const noexcept { return user_; }
 
     /// For shut_down(): no turn, no upcalls.
@@ -152,13 +157,21 @@ public:
 
     bool is_open() const noexcept { return fd_ >= 0; }
 
+    // Ordered so that a socket is 40 bytes.
+    std::uint32_t place_ = 0;
+
 private:
     epoll_loop& loop_;
     int fd_;
-    bool wants_room_ = false;
-    bool hung_up_ = false;
-    bool paused_ = false;
-    bool missed_ = false;
+    bool wants_room_ : 1 = false;
+    bool hung_up_ : 1 = false;
+    bool paused_ : 1 = false;
+    bool missed_ : 1 = false;
+
+public:
+    bool in_ready_ : 1 = false;
+
+private:
     core::stream_user_ptr user_;
 };
 
@@ -206,7 +219,7 @@ ARKE_INLINE core::transport* epoll_loop::attach(native_socket fd, core::stream_u
     }
     auto* const s = made.release();
     intrusive_ptr_add_ref(s);
-    s->place_ = sockets_.size();
+    s->place_ = static_cast<std::uint32_t>(sockets_.size());
     sockets_.push_back(s);
     add_load();
     return s;
@@ -267,7 +280,8 @@ ARKE_INLINE int epoll_loop::run_round() {
 }
 
 ARKE_INLINE void epoll_loop::add_ready(socket& s) {
-    if (std::exchange(s.in_ready_, true)) return;
+    if (s.in_ready_) return;
+    s.in_ready_ = true;
     ready_.push_back(&s);
     if (!running_) run_again();
 }

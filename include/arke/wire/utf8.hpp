@@ -70,8 +70,26 @@ private:
     std::uint8_t high_ = 0xBF;
 };
 
+/// Whether all of a text of at least eight bytes is ASCII. For short texts that is mostly the whole answer.
+inline bool is_ascii(std::string_view text) noexcept {
+    constexpr std::uint64_t high_bits = 0x8080'8080'8080'8080;
+    const auto load = [](const char* at) {
+        std::uint64_t word = 0;
+        std::memcpy(&word, at, 8);
+        return word;
+    };
+    // The last eight overlap with what came before.
+    const char* at = text.data();
+    const char* const last = at + text.size() - 8;
+    std::uint64_t all = load(last);
+    for (; last - at > 8; at += 16) all |= load(at) | load(at + 8);
+    if (at < last) all |= load(at);
+    return (all & high_bits) == 0;
+}
+
 /// Whether all of `text` is UTF-8.
 inline bool is_utf8(std::string_view text) noexcept {
+    if (text.size() >= 8 && text.size() <= 256 && is_ascii(text)) return true;
     utf8_validator validator;
     return validator.write(text) && validator.complete();
 }
