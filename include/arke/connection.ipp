@@ -121,18 +121,17 @@ ARKE_INLINE core::handler_set& connection::own_handlers() {
 
 ARKE_INLINE bool connection::off(handler_id handler) {
     if (!own_handlers_) return false;
-    const bool done = own_handlers_->remove(handler, [this](auto h) {
-        on_loop().retire(std::shared_ptr<const void>{std::make_shared<decltype(h)>(std::move(h))});
-    });
+    auto taken = own_handlers_->remove(handler);
+    if (!taken) return false;
+    on_loop().retire(std::make_shared<decltype(taken)>(std::move(taken)));
     own_handlers_->compact();
-    return done;
+    return true;
 }
 
 ARKE_INLINE void connection::off(std::string_view event) {
     if (!own_handlers_) return;
-    own_handlers_->remove_event(event, [this](auto h) {
-        on_loop().retire(std::shared_ptr<const void>{std::make_shared<decltype(h)>(std::move(h))});
-    });
+    auto taken = own_handlers_->remove_event(event);
+    on_loop().retire(std::make_shared<decltype(taken)>(std::move(taken)));
     own_handlers_->compact();
 }
 

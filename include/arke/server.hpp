@@ -86,14 +86,14 @@ public:
     /// Removes a handler of the endpoint. A message that is being dispatched on another loop may still meet it.
     bool off(handler_id handler) {
         return state_->change([&](core::handler_set& set) {
-            const bool done = set.remove(handler, [](auto) {});
+            const bool done = set.remove(handler) != nullptr;
             set.compact();
             return done;
         });
     }
     void off(std::string_view event) {
         state_->change([&](core::handler_set& set) {
-            set.remove_event(event, [](auto) {});
+            set.remove_event(event);
             set.compact();
             return true;
         });

@@ -19,6 +19,13 @@
 #define ARKE_INLINE inline
 #endif
 
+/// Bodies that run once for a connection or less often: compilers make them small, which is also quicker to compile.
+#if defined(__GNUC__)
+#define ARKE_COLD_INLINE [[gnu::cold]] ARKE_INLINE
+#else
+#define ARKE_COLD_INLINE ARKE_INLINE
+#endif
+
 /// For the few functions that every message passes and that a call would make dearer by a half.
 #if defined(__GNUC__)
 #define ARKE_ALWAYS_INLINE [[gnu::always_inline]] inline

@@ -12,7 +12,7 @@
 
 namespace arke::core {
 
-ARKE_INLINE void check_config(const config& c) {
+ARKE_COLD_INLINE void check_config(const config& c) {
     const auto refuse = [](const std::string& text) { throw std::invalid_argument{"arke::config: " + text}; };
     const auto at_least = [&](const char* field, auto value, auto least) {
         if (value < least) {
@@ -91,19 +91,21 @@ ARKE_INLINE void check_config(const config& c) {
         refuse("listener.write_buffer_size is over 1 GiB; a few hundred KiB are plenty");
 #ifndef __linux__
     if (l.loop == loop_kind::epoll) refuse("listener.loop is epoll, which only Linux has; use loop_kind::automatic");
+    if (l.loop == loop_kind::io_uring)
+        refuse("listener.loop is io_uring, which only Linux has; use loop_kind::automatic");
 #endif
 }
 
-ARKE_INLINE endpoint::endpoint(config settings, make_peer maker)
+ARKE_COLD_INLINE endpoint::endpoint(config settings, make_peer maker)
     : hub{(check_config(settings), std::move(settings))}, make_{maker} {
     add_protocol(std::make_unique<iris_protocol>(this->settings().event_prefix));
 }
 
-ARKE_INLINE peer_ptr endpoint::make(loop& on, std::string id, std::size_t protocol, request r) {
+ARKE_COLD_INLINE peer_ptr endpoint::make(loop& on, std::string id, std::size_t protocol, request r) {
     return peer_ptr{make_(*this, on, std::move(id), protocol, std::move(r))};
 }
 
-ARKE_INLINE void endpoint::refresh(cached& c, loop& on) {
+ARKE_COLD_INLINE void endpoint::refresh(cached& c, loop& on) {
     // The old set may be running: it goes when the turn ends.
     if (c.handlers) on.retire(std::move(c.handlers));
     const std::lock_guard lock{handlers_mutex_};
@@ -111,7 +113,7 @@ ARKE_INLINE void endpoint::refresh(cached& c, loop& on) {
     c.version = version_.load(std::memory_order_relaxed);
 }
 
-ARKE_INLINE void endpoint::log(std::string_view line) {
+ARKE_COLD_INLINE void endpoint::log(std::string_view line) {
     const auto now =
         std::chrono::duration_cast<std::chrono::seconds>(std::chrono::steady_clock::now().time_since_epoch()).count();
     unsigned dropped = 0;
@@ -141,7 +143,7 @@ ARKE_INLINE void endpoint::log(std::string_view line) {
     }
 }
 
-ARKE_INLINE std::string endpoint::random_id() {
+ARKE_COLD_INLINE std::string endpoint::random_id() {
     // 15 characters of 62 are 89 bits, and fit into a std::string without a further allocation.
     constexpr std::string_view letters = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
     thread_local std::random_device source;

@@ -5,7 +5,7 @@
 #include <arke/core/hub.hpp>
 #include <arke/event/handler.hpp>
 
-#include <algorithm>
+#include <array>
 #include <cstdint>
 #include <memory>
 #include <tuple>
@@ -21,53 +21,43 @@ namespace core {
 
 /// Handlers in the order they were added. A handler may remove itself, others, and add new ones while it runs; a new one
 /// waits for the next time.
-template <class Handler>
-class handler_list {
+class any_handler_list {
 public:
-    using pointer = boost::intrusive_ptr<Handler>;
+    using pointer = boost::intrusive_ptr<handler_base>;
 
     bool empty() const noexcept { return entries_.empty(); }
-    void add(handler_id id, pointer h) { entries_.push_back({id, std::move(h)}); }
 
-    /// Calls f(handler) for each. Entries are looked up by their place: the list may grow under the feet of a handler.
-    template <class F>
-    void run(F&& f) const {
-        for (std::size_t i = 0, count = entries_.size(); i != count; ++i) {
-            if (auto* h = entries_[i].handler.get()) f(*h);
-        }
-    }
+    /// Takes a handler out; null when there is none of that id. It may be running, so somebody keeps it. Its place stays until
+    /// compact().
+    pointer remove(handler_id id);
 
-    /// Takes a handler out; it goes to `retire`, because it may be running. Its place stays until compact().
-    template <class Retire>
-    bool remove(handler_id id, Retire&& retire) {
-        for (auto& e : entries_) {
-            if (e.id != id || !e.handler) continue;
-            retire(std::move(e.handler));
-            e.handler.reset();
-            return true;
-        }
-        return false;
-    }
-
-    template <class Retire>
-    void clear(Retire&& retire) {
-        for (auto& e : entries_) {
-            if (e.handler) retire(std::move(e.handler));
-            e.handler.reset();
-        }
-    }
+    /// Takes all out.
+    std::vector<pointer> clear();
 
     /// Closes the gaps. Not while the list runs.
-    void compact() {
-        std::erase_if(entries_, [](const entry& e) { return !e.handler; });
-    }
+    void compact();
 
-private:
+protected:
     struct entry {
         handler_id id;
         pointer handler;
     };
     std::vector<entry> entries_;
+};
+
+/// The same, of one kind of handler.
+template <class Handler>
+class handler_list : public any_handler_list {
+public:
+    void add(handler_id id, boost::intrusive_ptr<Handler> h) { entries_.push_back({id, std::move(h)}); }
+
+    /// Calls f(handler) for each. Entries are looked up by their place: the list may grow under the feet of a handler.
+    template <class F>
+    void run(F&& f) const {
+        for (std::size_t i = 0, count = entries_.size(); i != count; ++i) {
+            if (auto* h = entries_[i].handler.get()) f(static_cast<Handler&>(*h));
+        }
+    }
 };
 
 /// All handlers of a connection, or those that a server keeps for all of its connections.
@@ -92,34 +82,18 @@ struct handler_set {
     /// takes one answer.
     handler_id add_event(std::string_view event, event_handler_ptr handler);
 
-    template <class Retire>
-    bool remove(handler_id id, Retire&& retire) {
-        bool done = false;
-        for_each_list([&](auto& list) { done = done || list.remove(id, retire); });
-        has_gaps = has_gaps || done;
-        return done;
-    }
+    /// Takes a handler out, of whatever it is a handler; null when there is none of that id.
+    any_handler_list::pointer remove(handler_id id);
 
-    template <class Retire>
-    void remove_event(std::string_view event, Retire&& retire) {
-        if (const auto found = events.find(event); found != events.end()) {
-            found->second.clear(retire);
-            has_gaps = true;
-        }
-    }
+    /// Takes all handlers of an event out.
+    std::vector<any_handler_list::pointer> remove_event(std::string_view event);
 
-    void compact() {
-        if (running != 0 || !has_gaps) return;
-        for_each_list([](auto& list) { list.compact(); });
-        std::erase_if(events, [](const auto& e) { return e.second.empty(); });
-        has_gaps = false;
-    }
+    /// Closes the gaps, unless a handler is on the stack.
+    void compact();
 
 private:
-    template <class F>
-    void for_each_list(F&& f) {
-        for (auto& [name, list] : events) f(list);
-        f(any), f(connection), f(message), f(disconnect), f(error), f(leave), f(ping), f(pong);
+    std::array<any_handler_list*, 8> lists() noexcept {
+        return {&any, &connection, &message, &disconnect, &error, &leave, &ping, &pong};
     }
 };
 

@@ -6,7 +6,53 @@
 
 namespace arke::core {
 
-ARKE_INLINE handler_id handler_set::add_event(std::string_view event, event_handler_ptr handler) {
+ARKE_COLD_INLINE any_handler_list::pointer any_handler_list::remove(handler_id id) {
+    for (auto& e : entries_) {
+        if (e.id == id && e.handler) return std::exchange(e.handler, nullptr);
+    }
+    return nullptr;
+}
+
+ARKE_COLD_INLINE std::vector<any_handler_list::pointer> any_handler_list::clear() {
+    std::vector<pointer> taken;
+    for (auto& e : entries_) {
+        if (e.handler) taken.push_back(std::exchange(e.handler, nullptr));
+    }
+    return taken;
+}
+
+ARKE_COLD_INLINE void any_handler_list::compact() {
+    std::erase_if(entries_, [](const entry& e) { return !e.handler; });
+}
+
+ARKE_COLD_INLINE any_handler_list::pointer handler_set::remove(handler_id id) {
+    any_handler_list::pointer taken;
+    for (auto* list : lists()) {
+        if (!taken) taken = list->remove(id);
+    }
+    for (auto& [name, list] : events) {
+        if (!taken) taken = list.remove(id);
+    }
+    has_gaps = has_gaps || taken;
+    return taken;
+}
+
+ARKE_COLD_INLINE std::vector<any_handler_list::pointer> handler_set::remove_event(std::string_view event) {
+    const auto found = events.find(event);
+    if (found == events.end()) return {};
+    has_gaps = true;
+    return found->second.clear();
+}
+
+ARKE_COLD_INLINE void handler_set::compact() {
+    if (running != 0 || !has_gaps) return;
+    for (auto* list : lists()) list->compact();
+    for (auto& [name, list] : events) list.compact();
+    std::erase_if(events, [](const auto& e) { return e.second.empty(); });
+    has_gaps = false;
+}
+
+ARKE_COLD_INLINE handler_id handler_set::add_event(std::string_view event, event_handler_ptr handler) {
     if (event.empty()) throw std::invalid_argument{"on(): an event needs a name; on_message() hears what is no event"};
     auto& list = events[std::string{event}];
     if (handler->answers()) {

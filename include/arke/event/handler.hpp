@@ -47,12 +47,16 @@ struct basic_event_call {
     std::string& why;             ///< Set where run() returns false.
 };
 
+/// A handler of anything, as lists keep it.
+class handler_base : public boost::intrusive_ref_counter<handler_base, boost::thread_safe_counter> {
+public:
+    virtual ~handler_base() = default;
+};
+
 /// A handler of one event.
 template <class Base>
-class basic_event_handler : public boost::intrusive_ref_counter<basic_event_handler<Base>, boost::thread_safe_counter> {
+class basic_event_handler : public handler_base {
 public:
-    virtual ~basic_event_handler() = default;
-
     /// Runs the user's function. False: the data does not convert, `call.why` says how, and the function was not called.
     /// Lets through what the function throws, and std::invalid_argument for an answer that cannot be sent.
     virtual bool run(basic_event_call<Base>& call) = 0;
@@ -63,10 +67,8 @@ public:
 
 /// A handler of something that is no event: messages, closes, errors, pings.
 template <class Base, class... Args>
-class basic_notify_handler
-    : public boost::intrusive_ref_counter<basic_notify_handler<Base, Args...>, boost::thread_safe_counter> {
+class basic_notify_handler : public handler_base {
 public:
-    virtual ~basic_notify_handler() = default;
     virtual void run(Base& self, const Args&... args) = 0;
 };
 

@@ -57,7 +57,7 @@ inline constexpr auto media_types = std::to_array<std::pair<std::string_view, st
     {"webm", "video/webm"},
 });
 
-ARKE_INLINE file_reply plain_reply(int status, std::string_view sentence, bool head_only) {
+ARKE_COLD_INLINE file_reply plain_reply(int status, std::string_view sentence, bool head_only) {
     file_reply out;
     out.status = status;
     out.headers = {{"Content-Type", "text/plain; charset=utf-8"}, {"X-Content-Type-Options", "nosniff"}};
@@ -67,12 +67,12 @@ ARKE_INLINE file_reply plain_reply(int status, std::string_view sentence, bool h
     return out;
 }
 
-ARKE_INLINE file_reply not_found(bool head_only) {
+ARKE_COLD_INLINE file_reply not_found(bool head_only) {
     return plain_reply(404, "There is nothing at this address.\n", head_only);
 }
 
 /// Whether a decoded path is "/" followed by plain names with single slashes between and perhaps one at the end.
-ARKE_INLINE bool is_plain_path(std::string_view path) noexcept {
+ARKE_COLD_INLINE bool is_plain_path(std::string_view path) noexcept {
     if (!path.starts_with('/') || !wire::is_utf8(path)) return false;
     for (std::size_t n = 0; n < path.size(); ++n) {
         const auto byte = static_cast<unsigned char>(path[n]);
@@ -85,7 +85,7 @@ ARKE_INLINE bool is_plain_path(std::string_view path) noexcept {
 
 /// The decoded path of a target; nullopt unless it is a plain one. A slash that was encoded would be a separator here and
 /// part of a name elsewhere, so it is refused.
-ARKE_INLINE std::optional<std::string> plain_path(std::string_view target) {
+ARKE_COLD_INLINE std::optional<std::string> plain_path(std::string_view target) {
     const auto raw = wire::detail::path_of(target);
     if (raw.find("%2f") != raw.npos || raw.find("%2F") != raw.npos) return std::nullopt;
     auto path = wire::percent_decoded(raw);
@@ -93,7 +93,7 @@ ARKE_INLINE std::optional<std::string> plain_path(std::string_view target) {
 }
 
 /// A path as it may stand in a Location header.
-ARKE_INLINE std::string encoded(std::string_view path) {
+ARKE_COLD_INLINE std::string encoded(std::string_view path) {
     constexpr std::string_view digits = "0123456789ABCDEF";
     constexpr std::string_view marks = "/-._~!$&'()*+,;=:@";
     std::string out;
@@ -112,12 +112,12 @@ ARKE_INLINE std::string encoded(std::string_view path) {
 }
 
 /// Both paths canonical.
-ARKE_INLINE bool lies_within(const fs::path& folder, const fs::path& file) {
+ARKE_COLD_INLINE bool lies_within(const fs::path& folder, const fs::path& file) {
     return std::mismatch(folder.begin(), folder.end(), file.begin(), file.end()).first == folder.end();
 }
 
 /// "Sun, 06 Nov 1994 08:49:37 GMT". strftime would speak the language of the process.
-ARKE_INLINE std::string http_date(std::chrono::system_clock::time_point at) {
+ARKE_COLD_INLINE std::string http_date(std::chrono::system_clock::time_point at) {
     static constexpr const char* days[] = {"Sun", "Mon", "Tue", "Wed", "Thu", "Fri", "Sat"};
     static constexpr const char* months[] = {"Jan", "Feb", "Mar", "Apr", "May", "Jun",
                                              "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"};
@@ -153,7 +153,7 @@ struct file_version {
     }
 };
 
-ARKE_INLINE std::optional<file_version> version_of(const fs::path& file) {
+ARKE_COLD_INLINE std::optional<file_version> version_of(const fs::path& file) {
     std::error_code failed;
     file_version out;
     out.size = fs::file_size(file, failed);
@@ -164,7 +164,7 @@ ARKE_INLINE std::optional<file_version> version_of(const fs::path& file) {
 }
 
 /// Up to `size` bytes of a file; nullopt when it cannot be opened or read.
-ARKE_INLINE std::optional<std::string> read_file(const fs::path& file, std::uint64_t size) {
+ARKE_COLD_INLINE std::optional<std::string> read_file(const fs::path& file, std::uint64_t size) {
     std::ifstream in{file, std::ios::binary};
     if (!in) return std::nullopt;
     std::string out(static_cast<std::size_t>(size), '\0');
@@ -176,7 +176,7 @@ ARKE_INLINE std::optional<std::string> read_file(const fs::path& file, std::uint
 
 }  // namespace detail
 
-ARKE_INLINE std::string_view media_type(std::string_view file_name) noexcept {
+ARKE_COLD_INLINE std::string_view media_type(std::string_view file_name) noexcept {
     const auto dot = file_name.rfind('.');
     if (dot != file_name.npos) {
         for (const auto& [ending, type] : detail::media_types) {
@@ -186,7 +186,7 @@ ARKE_INLINE std::string_view media_type(std::string_view file_name) noexcept {
     return "application/octet-stream";
 }
 
-ARKE_INLINE file_folder::file_folder(std::string prefix, const std::filesystem::path& folder,
+ARKE_COLD_INLINE file_folder::file_folder(std::string prefix, const std::filesystem::path& folder,
                                      std::uint64_t max_file_size)
     : prefix_{std::move(prefix)}, max_file_size_{max_file_size} {
     if (!prefix_.ends_with('/')) prefix_ += '/';
@@ -204,12 +204,12 @@ ARKE_INLINE file_folder::file_folder(std::string prefix, const std::filesystem::
     }
 }
 
-ARKE_INLINE bool file_folder::matches(std::string_view target) const {
+ARKE_COLD_INLINE bool file_folder::matches(std::string_view target) const {
     const auto path = wire::percent_decoded(wire::detail::path_of(target));
     return path.starts_with(prefix_) || path == std::string_view{prefix_}.substr(0, prefix_.size() - 1);
 }
 
-ARKE_INLINE file_reply file_folder::get(std::string_view method, std::string_view target,
+ARKE_COLD_INLINE file_reply file_folder::get(std::string_view method, std::string_view target,
                                         std::string_view if_none_match, std::string_view if_modified_since) const {
     if (method != "GET" && method != "HEAD") {
         auto out = detail::plain_reply(405, "Only GET and HEAD are possible here.\n", false);
@@ -219,7 +219,7 @@ ARKE_INLINE file_reply file_folder::get(std::string_view method, std::string_vie
     return find(target, if_none_match, if_modified_since, method == "HEAD");
 }
 
-ARKE_INLINE file_reply file_folder::find(std::string_view target, std::string_view if_none_match,
+ARKE_COLD_INLINE file_reply file_folder::find(std::string_view target, std::string_view if_none_match,
                                          std::string_view if_modified_since, bool head_only) const {
     const auto path = detail::plain_path(target);
     if (!path || !matches(target)) return detail::not_found(head_only);

@@ -48,7 +48,7 @@ struct session::answer {
     bool says_close = false;  // its headers hold Connection already
 };
 
-ARKE_INLINE session::session(std::shared_ptr<site> of, core::loop& on, std::string address, std::uint16_t port)
+ARKE_COLD_INLINE session::session(std::shared_ptr<site> of, core::loop& on, std::string address, std::uint16_t port)
     : site_{std::move(of)},
       loop_{&on},
       address_{std::move(address)},
@@ -58,39 +58,39 @@ ARKE_INLINE session::session(std::shared_ptr<site> of, core::loop& on, std::stri
     site_->connections->fetch_add(1, std::memory_order_relaxed);
 }
 
-ARKE_INLINE session::~session() {
+ARKE_COLD_INLINE session::~session() {
     if (!upgraded_) site_->connections->fetch_sub(1, std::memory_order_relaxed);
 }
 
-ARKE_INLINE void session::start(core::transport& t, bool full) {
+ARKE_COLD_INLINE void session::start(core::transport& t, bool full) {
     transport_ = &t;
     full_ = full;
     set_deadline();
 }
 
-ARKE_INLINE void session::set_deadline() {
+ARKE_COLD_INLINE void session::set_deadline() {
     loop_->timers().schedule(*this, loop_->now() + site_->listener.handshake_timeout.count());
 }
 
-ARKE_INLINE void session::on_timer(core::millis) { end(false); }
+ARKE_COLD_INLINE void session::on_timer(core::millis) { end(false); }
 
-ARKE_INLINE void session::on_stop() { end(false); }
+ARKE_COLD_INLINE void session::on_stop() { end(false); }
 
-ARKE_INLINE void session::on_end(error_code) { end(false); }
+ARKE_COLD_INLINE void session::on_end(error_code) { end(false); }
 
-ARKE_INLINE void session::end(bool reset) {
+ARKE_COLD_INLINE void session::end(bool reset) {
     closing_ = true;
     cancel();
     if (auto* t = std::exchange(transport_, nullptr)) t->close(reset);
 }
 
-ARKE_INLINE void session::on_bytes(std::span<char> bytes) {
+ARKE_COLD_INLINE void session::on_bytes(std::span<char> bytes) {
     if (closing_) return;
     in_.append(bytes.data(), bytes.size());
     serve();
 }
 
-ARKE_INLINE void session::serve() {
+ARKE_COLD_INLINE void session::serve() {
     // What was served goes in one piece at the end: a buffer full of pipelined requests is not moved once for each.
     served_ = 0;
     std::size_t scanned = scanned_;
@@ -111,7 +111,7 @@ ARKE_INLINE void session::serve() {
     scanned_ = scanned - served_;
 }
 
-ARKE_INLINE void session::serve_request(std::string_view block) {
+ARKE_COLD_INLINE void session::serve_request(std::string_view block) {
     const auto& limits = site_->listener;
     if (const auto refusal = wire::check_header_block(
             block, {limits.max_header_bytes, limits.max_header_fields, limits.max_header_bytes})) {
@@ -148,7 +148,7 @@ ARKE_INLINE void session::serve_request(std::string_view block) {
     reply(find(r), head.keep_alive() && head.version() >= 11 && !has_body);
 }
 
-ARKE_INLINE session::answer session::find(const request& r) const {
+ARKE_COLD_INLINE session::answer session::find(const request& r) const {
     const auto path = r.path();
     const bool is_iris = path == "/iris-ws.js";
     if (is_iris || path == "/arke.js") {
@@ -177,7 +177,7 @@ ARKE_INLINE session::answer session::find(const request& r) const {
     return a;
 }
 
-ARKE_INLINE void session::upgrade(const request& r, core::endpoint& to) {
+ARKE_COLD_INLINE void session::upgrade(const request& r, core::endpoint& to) {
     const auto& settings = to.settings();
     if (const auto refusal = wire::check_upgrade(r)) return refuse(*refusal);
     try {
@@ -235,14 +235,14 @@ ARKE_INLINE void session::upgrade(const request& r, core::endpoint& to) {
     }
 }
 
-ARKE_INLINE void session::refuse(const wire::http_refusal& refusal) {
+ARKE_COLD_INLINE void session::refuse(const wire::http_refusal& refusal) {
     answer a{refusal.status, refusal.headers, refusal.body};
     a.content_length = a.body.size();
     a.says_close = true;
     reply(a, false);
 }
 
-ARKE_INLINE void session::reply(const answer& a, bool keep_alive) {
+ARKE_COLD_INLINE void session::reply(const answer& a, bool keep_alive) {
     std::string text = "HTTP/1.1 " + std::to_string(a.status) + " ";
     text += wire::reason_phrase(a.status);
     text += "\r\nDate: " + detail::http_date(std::time(nullptr));
@@ -256,7 +256,7 @@ ARKE_INLINE void session::reply(const answer& a, bool keep_alive) {
     send(std::move(text));
 }
 
-ARKE_INLINE void session::send(std::string text) {
+ARKE_COLD_INLINE void session::send(std::string text) {
     out_ += text;
     const core::segment piece{out_};
     const auto result = transport_->send({&piece, 1});
@@ -266,7 +266,7 @@ ARKE_INLINE void session::send(std::string text) {
     if (closing_) transport_->shutdown();
 }
 
-ARKE_INLINE void session::on_writable() {
+ARKE_COLD_INLINE void session::on_writable() {
     if (transport_ == nullptr || out_.empty()) return;
     set_deadline();
     send({});

@@ -37,7 +37,7 @@ bool any_element(std::string_view list, Visit visit) {
     return false;
 }
 
-ARKE_INLINE bool lists_token(const request& r, std::string_view name, std::string_view token) {
+ARKE_COLD_INLINE bool lists_token(const request& r, std::string_view name, std::string_view token) {
     for (const auto& entry : r.headers()) {
         if (same_ignoring_case(entry.name, name) &&
             any_element(entry.value, [&](std::string_view element) { return same_ignoring_case(element, token); })) {
@@ -54,7 +54,7 @@ struct authority {
 };
 
 // No userinfo, no comma, no space: a strict grammar leaves nothing over which two parties could disagree about the host.
-ARKE_INLINE std::optional<authority> read_authority(std::string_view text) noexcept {
+ARKE_COLD_INLINE std::optional<authority> read_authority(std::string_view text) noexcept {
     authority out;
     if (text.starts_with('[')) {
         const auto bracket = text.find(']');
@@ -88,12 +88,12 @@ ARKE_INLINE std::optional<authority> read_authority(std::string_view text) noexc
 }
 
 /// The port that a scheme means where none is written; 0 for a scheme that no page of the web has.
-ARKE_INLINE unsigned default_port(std::string_view scheme) noexcept {
+ARKE_COLD_INLINE unsigned default_port(std::string_view scheme) noexcept {
     return same_ignoring_case(scheme, "http") ? 80 : same_ignoring_case(scheme, "https") ? 443 : 0;
 }
 
 /// Whether "scheme://host:port" and nothing more names the same host and port as a Host header.
-ARKE_INLINE bool names_host(std::string_view origin, std::string_view host_header) noexcept {
+ARKE_COLD_INLINE bool names_host(std::string_view origin, std::string_view host_header) noexcept {
     const auto colon = origin.find("://");
     if (colon == origin.npos) return false;
     const auto implied = default_port(origin.substr(0, colon));
@@ -103,12 +103,12 @@ ARKE_INLINE bool names_host(std::string_view origin, std::string_view host_heade
            site->port.value_or(implied) == host->port.value_or(implied);
 }
 
-ARKE_INLINE bool is_number(std::string_view text) noexcept {
+ARKE_COLD_INLINE bool is_number(std::string_view text) noexcept {
     return !text.empty() && text.size() < 20 && std::all_of(text.begin(), text.end(), is_digit);
 }
 
 /// "/path", "*" for OPTIONS, or "http://host/path". The form of CONNECT is for proxies.
-ARKE_INLINE bool is_target(std::string_view method, std::string_view target) noexcept {
+ARKE_COLD_INLINE bool is_target(std::string_view method, std::string_view target) noexcept {
     if (target.starts_with('/')) return true;
     if (target == "*") return method == "OPTIONS";
     const auto from = authority_begin(target);
@@ -119,24 +119,24 @@ ARKE_INLINE bool is_target(std::string_view method, std::string_view target) noe
 
 }  // namespace detail
 
-ARKE_INLINE bool is_token(std::string_view text) noexcept {
+ARKE_COLD_INLINE bool is_token(std::string_view text) noexcept {
     return !text.empty() && std::all_of(text.begin(), text.end(),
                                         [](char c) { return detail::token_bytes[static_cast<unsigned char>(c)]; });
 }
 
-ARKE_INLINE bool is_field_value(std::string_view text) noexcept {
+ARKE_COLD_INLINE bool is_field_value(std::string_view text) noexcept {
     return std::all_of(text.begin(), text.end(),
                        [](char c) { return detail::is_value_byte(static_cast<unsigned char>(c)); });
 }
 
-ARKE_INLINE std::string accept_key(std::string_view key) {
+ARKE_COLD_INLINE std::string accept_key(std::string_view key) {
     std::string joined{key};
     joined += "258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
     const auto digest = sha1(joined);
     return base64({digest.data(), digest.size()});
 }
 
-ARKE_INLINE std::string_view reason_phrase(int status) noexcept {
+ARKE_COLD_INLINE std::string_view reason_phrase(int status) noexcept {
     switch (status) {
         case 101: return "Switching Protocols";
         case 200: return "OK";
@@ -159,7 +159,7 @@ ARKE_INLINE std::string_view reason_phrase(int status) noexcept {
     }
 }
 
-ARKE_INLINE http_refusal refuse_http(int status, std::string_view sentence,
+ARKE_COLD_INLINE http_refusal refuse_http(int status, std::string_view sentence,
                                      std::vector<std::pair<std::string, std::string>> headers) {
     http_refusal out{status, std::string{reason_phrase(status)}, std::string{sentence} + '\n', std::move(headers)};
     out.headers.emplace_back("Content-Type", "text/plain; charset=utf-8");
@@ -170,7 +170,7 @@ ARKE_INLINE http_refusal refuse_http(int status, std::string_view sentence,
     return out;
 }
 
-ARKE_INLINE http_refusal refusal_of(header_fault fault) {
+ARKE_COLD_INLINE http_refusal refusal_of(header_fault fault) {
     switch (fault) {
         case header_fault::bad_request_line:
             return refuse_http(400, "The request line is not \"METHOD /target HTTP/1.1\".");
@@ -203,19 +203,19 @@ ARKE_INLINE http_refusal refusal_of(header_fault fault) {
     return refuse_http(400, "The request is malformed.");
 }
 
-ARKE_INLINE void header_scanner::refuse(header_fault why) noexcept {
+ARKE_COLD_INLINE void header_scanner::refuse(header_fault why) noexcept {
     state_ = state::refused;
     fault_ = why;
 }
 
-ARKE_INLINE void header_scanner::refuse_byte(unsigned char byte, header_fault otherwise) noexcept {
+ARKE_COLD_INLINE void header_scanner::refuse_byte(unsigned char byte, header_fault otherwise) noexcept {
     if (byte == '\n') return refuse(header_fault::bare_line_feed);
     // A tab and a CR have faults of their own, which depend on where they stand.
     const bool control = (byte < 0x20 && byte != '\t' && byte != '\r') || byte == 0x7F;
     refuse(control ? header_fault::control_byte : otherwise);
 }
 
-ARKE_INLINE void header_scanner::take(unsigned char byte) noexcept {
+ARKE_COLD_INLINE void header_scanner::take(unsigned char byte) noexcept {
     switch (state_) {
         case state::leading:
             if (byte == '\r') {
@@ -303,7 +303,7 @@ ARKE_INLINE void header_scanner::take(unsigned char byte) noexcept {
     }
 }
 
-ARKE_INLINE header_scanner::result header_scanner::feed(std::string_view bytes) noexcept {
+ARKE_COLD_INLINE header_scanner::result header_scanner::feed(std::string_view bytes) noexcept {
     for (const char byte : bytes) {
         if (state_ >= state::complete) break;
         // The skipped empty lines have their own bound.
@@ -317,7 +317,7 @@ ARKE_INLINE header_scanner::result header_scanner::feed(std::string_view bytes) 
     return state_ == state::complete ? result::complete : state_ == state::refused ? result::refused : result::more;
 }
 
-ARKE_INLINE std::optional<header_fault> find_header_fault(std::string_view block, const header_limits& limits) {
+ARKE_COLD_INLINE std::optional<header_fault> find_header_fault(std::string_view block, const header_limits& limits) {
     header_scanner scanner{limits};
     const auto scanned = scanner.feed(block);
     if (scanned == header_scanner::result::refused) return scanner.fault();
@@ -372,12 +372,12 @@ ARKE_INLINE std::optional<header_fault> find_header_fault(std::string_view block
     return fault;
 }
 
-ARKE_INLINE std::optional<http_refusal> check_header_block(std::string_view block, const header_limits& limits) {
+ARKE_COLD_INLINE std::optional<http_refusal> check_header_block(std::string_view block, const header_limits& limits) {
     const auto fault = find_header_fault(block, limits);
     return fault ? std::optional{refusal_of(*fault)} : std::nullopt;
 }
 
-ARKE_INLINE std::optional<http_refusal> check_upgrade(const request& r) {
+ARKE_COLD_INLINE std::optional<http_refusal> check_upgrade(const request& r) {
     if (r.method() != "GET") {
         return refuse_http(405, "A WebSocket connection begins with GET.", {{"Allow", "GET"}});
     }
@@ -420,20 +420,20 @@ ARKE_INLINE std::optional<http_refusal> check_upgrade(const request& r) {
     return std::nullopt;
 }
 
-ARKE_INLINE bool same_origin(const request& r) {
+ARKE_COLD_INLINE bool same_origin(const request& r) {
     const auto origins = r.header_values("origin");
     if (origins.empty()) return true;
     const auto hosts = r.header_values("host");
     return origins.size() == 1 && hosts.size() == 1 && detail::names_host(origins.front(), hosts.front());
 }
 
-ARKE_INLINE bool origin_listed(std::string_view origin, std::span<const std::string> origins) noexcept {
+ARKE_COLD_INLINE bool origin_listed(std::string_view origin, std::span<const std::string> origins) noexcept {
     return std::any_of(origins.begin(), origins.end(), [origin](const std::string& listed) {
         return listed == "*" || same_ignoring_case(listed, origin);
     });
 }
 
-ARKE_INLINE std::optional<std::string> choose_subprotocol(std::span<const std::string_view> offered,
+ARKE_COLD_INLINE std::optional<std::string> choose_subprotocol(std::span<const std::string_view> offered,
                                                           std::span<const std::string_view> supported) {
     std::optional<std::string> chosen;
     const auto take = [&](std::string_view element) {

@@ -21,14 +21,14 @@ constexpr int hex_digit(char c) noexcept {
 }
 
 /// Where the authority of a target in absolute form begins ("http://" before it); npos for any other target.
-ARKE_INLINE std::size_t authority_begin(std::string_view target) noexcept {
+ARKE_COLD_INLINE std::size_t authority_begin(std::string_view target) noexcept {
     if (target.starts_with('/')) return target.npos;
     const auto scheme = target.find("://");
     return scheme == target.npos || target.find_first_of("/?") < scheme ? target.npos : scheme + 3;
 }
 
 /// The path of a target, a view of it that may be empty.
-ARKE_INLINE std::string_view path_of(std::string_view target) noexcept {
+ARKE_COLD_INLINE std::string_view path_of(std::string_view target) noexcept {
     if (const auto authority = authority_begin(target); authority != target.npos) {
         const auto path = target.find_first_of("/?", authority);
         target.remove_prefix(path == target.npos ? target.size() : path);
@@ -38,7 +38,7 @@ ARKE_INLINE std::string_view path_of(std::string_view target) noexcept {
 
 }  // namespace detail
 
-ARKE_INLINE bool same_ignoring_case(std::string_view a, std::string_view b) noexcept {
+ARKE_COLD_INLINE bool same_ignoring_case(std::string_view a, std::string_view b) noexcept {
     if (a.size() != b.size()) return false;
     for (std::size_t n = 0; n < a.size(); ++n) {
         if (detail::lower(a[n]) != detail::lower(b[n])) return false;
@@ -46,13 +46,13 @@ ARKE_INLINE bool same_ignoring_case(std::string_view a, std::string_view b) noex
     return true;
 }
 
-ARKE_INLINE std::string_view trimmed(std::string_view text) noexcept {
+ARKE_COLD_INLINE std::string_view trimmed(std::string_view text) noexcept {
     while (text.starts_with(' ') || text.starts_with('\t')) text.remove_prefix(1);
     while (text.ends_with(' ') || text.ends_with('\t')) text.remove_suffix(1);
     return text;
 }
 
-ARKE_INLINE std::string percent_decoded(std::string_view text, bool plus_is_space) {
+ARKE_COLD_INLINE std::string percent_decoded(std::string_view text, bool plus_is_space) {
     std::string out;
     out.reserve(text.size());
     for (std::size_t n = 0; n < text.size(); ++n) {
@@ -72,7 +72,7 @@ ARKE_INLINE std::string percent_decoded(std::string_view text, bool plus_is_spac
 
 }  // namespace wire
 
-ARKE_INLINE request::request(std::string_view method, std::string_view target, unsigned version,
+ARKE_COLD_INLINE request::request(std::string_view method, std::string_view target, unsigned version,
                              const std::vector<std::pair<std::string_view, std::string_view>>& headers,
                              std::string_view remote_address, std::uint16_t remote_port)
     : port_{remote_port}, version_{static_cast<std::uint16_t>(version)} {
@@ -99,7 +99,7 @@ ARKE_INLINE request::request(std::string_view method, std::string_view target, u
     }
 }
 
-ARKE_INLINE void request::field_iterator::read() noexcept {
+ARKE_COLD_INLINE void request::field_iterator::read() noexcept {
     field_ = {};
     if (rest_.empty()) return;
     std::uint32_t name = 0;
@@ -109,20 +109,20 @@ ARKE_INLINE void request::field_iterator::read() noexcept {
     field_ = {rest_.substr(prefix, name), rest_.substr(prefix + name, value)};
 }
 
-ARKE_INLINE std::string_view request::path() const noexcept {
+ARKE_COLD_INLINE std::string_view request::path() const noexcept {
     const auto path = wire::detail::path_of(target());
     return path.empty() && target_size_ != 0 ? std::string_view{"/"} : path;
 }
 
-ARKE_INLINE std::string request::decoded_path() const { return wire::percent_decoded(path()); }
+ARKE_COLD_INLINE std::string request::decoded_path() const { return wire::percent_decoded(path()); }
 
-ARKE_INLINE std::string_view request::query_string() const noexcept {
+ARKE_COLD_INLINE std::string_view request::query_string() const noexcept {
     const auto text = target();
     const auto mark = text.find('?');
     return mark == text.npos ? std::string_view{} : text.substr(mark + 1);
 }
 
-ARKE_INLINE std::optional<std::string> request::query(std::string_view name) const {
+ARKE_COLD_INLINE std::optional<std::string> request::query(std::string_view name) const {
     for (auto rest = query_string(); !rest.empty();) {
         const auto pair = rest.substr(0, rest.find('&'));
         rest.remove_prefix(pair.size() == rest.size() ? pair.size() : pair.size() + 1);
@@ -134,14 +134,14 @@ ARKE_INLINE std::optional<std::string> request::query(std::string_view name) con
     return std::nullopt;
 }
 
-ARKE_INLINE std::string_view request::header(std::string_view name) const noexcept {
+ARKE_COLD_INLINE std::string_view request::header(std::string_view name) const noexcept {
     for (const auto& entry : headers()) {
         if (wire::same_ignoring_case(entry.name, name)) return entry.value;
     }
     return {};
 }
 
-ARKE_INLINE std::vector<std::string_view> request::header_values(std::string_view name) const {
+ARKE_COLD_INLINE std::vector<std::string_view> request::header_values(std::string_view name) const {
     std::vector<std::string_view> values;
     for (const auto& entry : headers()) {
         if (wire::same_ignoring_case(entry.name, name)) values.push_back(entry.value);
@@ -149,14 +149,14 @@ ARKE_INLINE std::vector<std::string_view> request::header_values(std::string_vie
     return values;
 }
 
-ARKE_INLINE bool request::has_header(std::string_view name) const noexcept {
+ARKE_COLD_INLINE bool request::has_header(std::string_view name) const noexcept {
     for (const auto& entry : headers()) {
         if (wire::same_ignoring_case(entry.name, name)) return true;
     }
     return false;
 }
 
-ARKE_INLINE std::optional<std::string> request::cookie(std::string_view name) const {
+ARKE_COLD_INLINE std::optional<std::string> request::cookie(std::string_view name) const {
     for (const auto& entry : headers()) {
         if (!wire::same_ignoring_case(entry.name, "cookie")) continue;
         for (auto rest = entry.value; !rest.empty();) {

@@ -11,7 +11,7 @@ namespace arke::wire {
 
 namespace detail {
 
-ARKE_INLINE void sha1_block(std::array<std::uint32_t, 5>& state, const unsigned char* block) noexcept {
+ARKE_COLD_INLINE void sha1_block(std::array<std::uint32_t, 5>& state, const unsigned char* block) noexcept {
     std::array<std::uint32_t, 80> w;
     for (std::size_t n = 0; n < 16; ++n, block += 4) {
         w[n] = std::uint32_t{block[0]} << 24 | std::uint32_t{block[1]} << 16 | std::uint32_t{block[2]} << 8 | block[3];
@@ -51,7 +51,7 @@ ARKE_INLINE void sha1_block(std::array<std::uint32_t, 5>& state, const unsigned 
 
 }  // namespace detail
 
-ARKE_INLINE std::array<char, 20> sha1(std::string_view data) noexcept {
+ARKE_COLD_INLINE std::array<char, 20> sha1(std::string_view data) noexcept {
     std::array<std::uint32_t, 5> state{0x67452301, 0xEFCDAB89, 0x98BADCFE, 0x10325476, 0xC3D2E1F0};
     const std::uint64_t bits = std::uint64_t{data.size()} * 8;
 
