@@ -7,8 +7,10 @@
 #include <boost/container/small_vector.hpp>
 #include <boost/unordered/unordered_flat_set.hpp>
 
+#include <array>
 #include <atomic>
 #include <cstdint>
+#include <cstring>
 #include <functional>
 #include <memory>
 #include <mutex>
@@ -31,19 +33,31 @@ using string_map = std::unordered_map<std::string, T, string_hash, std::equal_to
 /// A quick hash for maps whose names are the application's own, so that no peer can fill a bucket.
 struct name_hash {
     using is_transparent = void;
-    std::size_t operator()(std::string_view text) const noexcept {
+    // Not noexcept: libstdc++ then keeps each key's hash instead of making it again with every look.
+    std::size_t operator()(std::string_view text) const {
         const char* at = text.data();
         std::size_t left = text.size();
         std::uint64_t hash = left * 0x9E37'79B9'7F4A'7C15U;
         std::uint64_t word = 0;
+        const auto mix = [&hash](std::uint64_t by) {
+            hash = (hash ^ by) * 0x9E37'79B9'7F4A'7C15U;
+            hash ^= hash >> 32U;
+        };
         for (; left > 8; at += 8, left -= 8) {
             std::memcpy(&word, at, 8);
-            hash = (hash ^ word) * 0x9E37'79B9'7F4A'7C15U;
-            hash ^= hash >> 32U;
+            mix(word);
         }
-        for (word = 0; left != 0; --left) word = word << 8U | static_cast<unsigned char>(*at++);
-        hash = (hash ^ word) * 0x9E37'79B9'7F4A'7C15U;
-        return static_cast<std::size_t>(hash ^ hash >> 32U);
+        // What is left of 4 to 8 bytes is read as two halves that overlap.
+        if (left >= 4) {
+            std::array<std::uint32_t, 2> halves;
+            std::memcpy(&halves[0], at, 4);
+            std::memcpy(&halves[1], at + left - 4, 4);
+            mix(std::uint64_t{halves[0]} << 32U | halves[1]);
+        } else {
+            for (word = 0; left != 0; --left) word = word << 8U | static_cast<unsigned char>(*at++);
+            mix(word);
+        }
+        return static_cast<std::size_t>(hash);
     }
 };
 

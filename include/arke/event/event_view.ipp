@@ -5,7 +5,7 @@
 
 namespace arke::detail {
 
-ARKE_INLINE std::string printable(std::string_view data, std::size_t limit) {
+ARKE_COLD_INLINE std::string printable(std::string_view data, std::size_t limit) {
     constexpr std::string_view digits = "0123456789abcdef";
     const auto length_at = [&](std::size_t at) -> std::size_t {  // of a character we show as it is, 0 for one to escape
         const auto lead = static_cast<unsigned char>(data[at]);
