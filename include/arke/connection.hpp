@@ -15,6 +15,10 @@
 #include <utility>
 #include <vector>
 
+namespace boost::asio {
+class any_io_executor;
+}
+
 namespace arke {
 
 class connection;
@@ -196,7 +200,7 @@ public:
     const arke::request& request() const noexcept;
 
     /// Runs the user's work one at a time with this connection's handlers.
-    boost::asio::any_io_executor get_executor() const { return on_loop().get_executor(); }
+    boost::asio::any_io_executor get_executor() const;
 
     /// Whether it is neither closed nor closing.
     bool is_connected() const noexcept { return is_open(); }

@@ -233,6 +233,7 @@ void run(std::shared_ptr<server_state> s, unsigned threads);
 void stop(server_state& s);
 void abandon(std::shared_ptr<server_state> s) noexcept;
 boost::asio::any_io_executor executor_of(const server_state& s);
+boost::asio::any_io_executor executor_of(const core::loop& on);
 
 }  // namespace detail
 

@@ -80,10 +80,10 @@ public:
 
         if (site_->listener.stop_on_signals) {
             signals_.emplace(*contexts_.front(), SIGINT, SIGTERM);
-            signals_->async_wait([self = weak_from_this()](const error_code& ec, int) {
+            signals_->async_wait(loops_.front()->on_strand([self = weak_from_this()](const error_code& ec) {
                 if (ec) return;
                 if (const auto s = self.lock()) s->stop();
-            });
+            }));
         }
         std::vector<boost::asio::executor_work_guard<boost::asio::io_context::executor_type>> guards;
         for (auto& c : contexts_) guards.push_back(boost::asio::make_work_guard(*c));
@@ -119,7 +119,7 @@ public:
         }
         site_->stopping = true;
         // The acceptors live on the first loop's strand.
-        boost::asio::dispatch(end->loops.front()->strand(), [end] {
+        end->loops.front()->post_to_strand([end] {
             for (const auto& a : end->acceptors) a->close();
         });
         for (const auto& l : end->loops) stop_loop(l, end);
@@ -128,7 +128,7 @@ public:
     /// The server object goes: whatever still runs ends by itself.
     void abandon() { stop(); }
 
-    boost::asio::any_io_executor executor() const { return loops_.front()->get_executor(); }
+    const io::asio_loop& first_loop() const noexcept { return *loops_.front(); }
 
 private:
     using loop_list = std::vector<io::asio_loop_ptr>;
@@ -162,7 +162,7 @@ private:
     void add_loop() {
         auto* context = foreign_;
         if (context == nullptr) context = contexts_.emplace_back(std::make_unique<boost::asio::io_context>(1)).get();
-        auto made = io::make_loop(*context, loops_.size(), site_->listener);
+        auto made = io::make_loop(*context, loops_.size(), site_->listener, foreign_ == nullptr);
         for (auto& e : site_->endpoints) e->add_loop(*made);
         loops_.push_back(made);
         shared_loops_->push_back(std::move(made));
@@ -202,9 +202,9 @@ private:
     void stop_loop(const io::asio_loop_ptr& l, const std::shared_ptr<teardown>& end) {
         const auto deadline = site_->listener.stop_timeout;
         boost::asio::io_context* const own = foreign_ == nullptr ? &l->context() : nullptr;
-        boost::asio::post(l->strand(), [l, own, deadline, end] {
-            const auto timer = std::make_shared<boost::asio::steady_timer>(l->context(), deadline);
-            timer->async_wait(boost::asio::bind_executor(l->strand(), [l, own, timer, end](const error_code&) {
+        l->post_to_strand([l = l, own, deadline, end = end] {
+            const auto timer = std::make_shared<io::own_timer>(l->context(), deadline);
+            timer->async_wait(l->on_strand([l = l, own, timer = timer, end = end](const error_code&) {
                 {
                     const core::loop::turn guard{*l};
                     for (const auto& user : l->users()) user->on_end(boost::asio::error::operation_aborted);
@@ -226,7 +226,7 @@ private:
     loop_list loops_;
     std::shared_ptr<loop_list> shared_loops_ = std::make_shared<loop_list>();
     std::vector<std::shared_ptr<io::acceptor>> acceptors_;
-    std::optional<boost::asio::signal_set> signals_;
+    std::optional<boost::asio::basic_signal_set<io::own_executor>> signals_;
     std::uint16_t port_ = 0;
     std::mutex parts_mutex_;  // loops_ and acceptors_, between run() or listen() and a stop() in another thread
     std::atomic<bool> serving_{false};
@@ -254,6 +254,17 @@ ARKE_INLINE void stop(server_state& s) { s.stop(); }
 
 ARKE_INLINE void abandon(std::shared_ptr<server_state> s) noexcept { s->abandon(); }
 
-ARKE_INLINE boost::asio::any_io_executor executor_of(const server_state& s) { return s.executor(); }
+ARKE_INLINE boost::asio::any_io_executor executor_of(const server_state& s) { return s.first_loop().get_executor(); }
+
+ARKE_INLINE boost::asio::any_io_executor executor_of(const core::loop& on) {
+    return static_cast<const io::asio_loop&>(on).get_executor();
+}
 
 }  // namespace arke::detail
+
+namespace arke {
+
+// Here, because it is of the sockets, which connection.hpp does not see.
+ARKE_INLINE boost::asio::any_io_executor connection::get_executor() const { return detail::executor_of(on_loop()); }
+
+}  // namespace arke

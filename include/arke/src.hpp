@@ -22,6 +22,7 @@
 #include <arke/http/session.ipp>
 #include <arke/io/acceptor.ipp>
 #include <arke/io/epoll_loop.ipp>
+#include <arke/io/io_uring_loop.ipp>
 #include <arke/io/make_loop.ipp>
 #include <arke/io/portable_loop.ipp>
 #include <arke/server.ipp>

@@ -17,24 +17,41 @@ using namespace arke::test;
 
 namespace {
 
-/// Lets the process open no further descriptor, for as long as it lives.
-class no_descriptors {
+/// Leaves the process a few hundred descriptors, for as long as it lives.
+class few_descriptors {
 public:
-    no_descriptors() {
+    few_descriptors() {
         ::getrlimit(RLIMIT_NOFILE, &before_);
         // The lowest that is free is the next to be given.
         const int next = ::dup(0);
         ::close(next);
         auto now = before_;
-        now.rlim_cur = static_cast<rlim_t>(next);
+        now.rlim_cur = static_cast<rlim_t>(next) + 300;
         ::setrlimit(RLIMIT_NOFILE, &now);
     }
-    ~no_descriptors() { ::setrlimit(RLIMIT_NOFILE, &before_); }
+    ~few_descriptors() { ::setrlimit(RLIMIT_NOFILE, &before_); }
+    few_descriptors(const few_descriptors&) = delete;
+    few_descriptors& operator=(const few_descriptors&) = delete;
+
+private:
+    rlimit before_{};
+};
+
+/// Takes all that are left, for as long as it lives. The limit itself stays: an accept that the kernel carries out for us
+/// goes by the one that there was when it was asked for.
+class no_descriptors {
+public:
+    no_descriptors() {
+        for (int fd = 0; (fd = ::dup(0)) >= 0;) taken_.push_back(fd);
+    }
+    ~no_descriptors() {
+        for (const int fd : taken_) ::close(fd);
+    }
     no_descriptors(const no_descriptors&) = delete;
     no_descriptors& operator=(const no_descriptors&) = delete;
 
 private:
-    rlimit before_{};
+    std::vector<int> taken_;
 };
 
 }  // namespace
@@ -42,6 +59,7 @@ private:
 TEST_CASE(
     "out of descriptors, the server says so once a second, serves those it has, and accepts again when there are "
     "some") {
+    const few_descriptors limit;
     journal lines;
     running_server net{quiet(GENERATE(from_range(all_loops())),
                              {.log = [&](std::string_view line) { lines.add(std::string{line}); }})};

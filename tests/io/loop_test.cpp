@@ -52,7 +52,10 @@ public:
     bench() {
         settings_.loop = GENERATE(from_range(all_loops()));
         settings_.read_buffer_size = 4096;
-        loop = io::make_loop(context, 0, settings_);
+        // io_uring does its work in another way where it is promised one thread.
+        bool one_thread = false;
+        if (settings_.loop == loop_kind::io_uring) one_thread = GENERATE(true, false);
+        loop = io::make_loop(context, 0, settings_, one_thread);
     }
     ~bench() {
         loop->shut_down();

@@ -27,7 +27,7 @@ is_present() {
         return
     fi
     case "$1" in
-        cmake | chromium | clang) command -v "$1" >/dev/null ;;
+        cmake | chromium | clang | valgrind | strace) command -v "$1" >/dev/null ;;
         ninja-build) command -v ninja >/dev/null ;;
         g++) command -v g++ >/dev/null ;;
         libboost1.81-dev) boost_is_new_enough ;;
@@ -35,6 +35,12 @@ is_present() {
         catch2) [ -d /usr/include/catch2 ] || [ -d /usr/local/include/catch2 ] ;;
         nodejs) node_is_new_enough ;;
         npm) command -v npm >/dev/null ;;
+        iproute2) command -v ip >/dev/null ;;
+        liburing-dev) [ -r /usr/include/liburing.h ] || [ -r /usr/local/include/liburing.h ] ;;
+        libwebsockets-dev) [ -r /usr/include/libwebsockets.h ] || [ -r /usr/local/include/libwebsockets.h ] ;;
+        libwebsocketpp-dev)
+            [ -r /usr/include/websocketpp/server.hpp ] || [ -r /usr/local/include/websocketpp/server.hpp ]
+            ;;
         libclang-rt-14-dev)
             # Any clang but Debian 12's own brings its sanitizers along.
             [ -n "$(find /usr/lib/llvm-*/lib/clang /usr/lib/clang -name 'libclang_rt.tsan*' -print -quit 2>/dev/null)" ]

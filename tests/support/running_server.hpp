@@ -4,6 +4,8 @@
 /// handlers saw.
 
 #include <arke/arke.hpp>
+#include <arke/io/make_loop.hpp>
+#include <boost/asio/io_context.hpp>
 #include <chrono>
 #include <condition_variable>
 #include <cstddef>
@@ -64,7 +66,18 @@ bool eventually(Condition&& holds) {
 /// The loops that this system has; every socket test runs on each, as GENERATE(from_range(all_loops())).
 inline std::vector<loop_kind> all_loops() {
 #ifdef __linux__
-    return {loop_kind::epoll, loop_kind::portable};
+    std::vector<loop_kind> all{loop_kind::epoll, loop_kind::portable};
+    // Where it is refused, a server has epoll in its place.
+    static const bool has_io_uring = [] {
+        boost::asio::io_context context;
+        listener_config settings;
+        settings.loop = loop_kind::io_uring;
+        const auto made = io::make_loop(context, 0, settings);
+        made->shut_down();
+        return made->kind() == loop_kind::io_uring;
+    }();
+    if (has_io_uring) all.push_back(loop_kind::io_uring);
+    return all;
 #else
     return {loop_kind::portable};
 #endif

@@ -21,7 +21,6 @@ public:
     explicit scripted_loop(std::size_t index = 0, std::size_t write_buffer_size = 16 * 1024)
         : loop{index, write_buffer_size, first_moment} {}
 
-    boost::asio::any_io_executor get_executor() override { return {}; }
 
     /// Does something in a turn, as if a socket had become readable.
     template <class F>

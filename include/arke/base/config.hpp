@@ -26,6 +26,8 @@ enum class duplicate_id {
 enum class loop_kind {
     automatic,  ///< The fastest that this system has: epoll on Linux, portable elsewhere.
     epoll,      ///< One nested edge-triggered epoll set for each loop. Linux only.
+    io_uring,   ///< One io_uring for each loop. Linux 6.0 or newer, and Arke built with liburing; where one of them is missing,
+                ///< or a sandbox refuses, the loop is quietly the one of `epoll`. Linux only.
     portable,   ///< Asio's async_wait for each socket. Works wherever Asio does.
 };
 
@@ -87,7 +89,8 @@ struct config {
     /// How long nothing at all may be heard of a peer. At the bound: cut, on_disconnect hears 1006.
     std::chrono::milliseconds pong_timeout{60'000};
 
-    /// After how long a silence a ping is sent. Unset: nine tenths of pong_timeout. Must be below pong_timeout.
+    /// After how long a silence a ping is sent. Unset: nine tenths of pong_timeout. Must be below pong_timeout. Each
+    /// connection takes a part of its own off, up to a quarter, so that those who came together are not pinged together.
     std::optional<std::chrono::milliseconds> ping_period{};
 
     /// How long a peer may take to answer our close frame. At the bound: cut.

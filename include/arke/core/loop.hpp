@@ -4,7 +4,6 @@
 #include <arke/core/timing_wheel.hpp>
 #include <arke/core/transport.hpp>
 
-#include <boost/asio/any_io_executor.hpp>
 #include <boost/smart_ptr/intrusive_ptr.hpp>
 #include <boost/smart_ptr/intrusive_ref_counter.hpp>
 
@@ -95,13 +94,10 @@ public:
 
     std::size_t index() const noexcept { return index_; }
 
-    /// Where a user's own work runs one at a time with the handlers of this loop's connections.
-    virtual boost::asio::any_io_executor get_executor() = 0;
-
     /// Whether the caller is in a turn of this loop.
     bool in_turn() const noexcept { return current_ == this; }
 
-    /// Whether the caller is on this loop without a turn: in something that get_executor() runs. What it does there begins one.
+    /// Whether the caller is on this loop without a turn: in something that its executor runs. What it does there begins one.
     bool is_between_turns() const noexcept { return !in_turn() && is_running_here(); }
 
     /// Has `work` done in a later turn; in order with what the same thread posted before. False: the loop has ended.
@@ -110,7 +106,7 @@ public:
         return push(task{std::forward<F>(work)});
     }
 
-    /// Does `work` now where the caller is on this loop (in a turn, or in something run by get_executor()), else posts it.
+    /// Does `work` now where the caller is on this loop (in a turn, or in something run by its executor), else posts it.
     template <class F>
     void dispatch(F&& work) {
         if (in_turn()) {
@@ -194,7 +190,7 @@ protected:
     /// Has a turn begin soon. Any thread; called with the inbox locked, so that it never comes after end_posts().
     virtual void wake() = 0;
 
-    /// Whether the caller runs in something that get_executor() runs.
+    /// Whether the caller runs in something that the executor runs.
     virtual bool is_running_here() const noexcept = 0;
 
     virtual millis read_clock() const noexcept = 0;

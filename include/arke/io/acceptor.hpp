@@ -21,6 +21,8 @@ void close_socket(native_socket socket) noexcept;
 
 /// One listening socket. Hands out what connects, on the executor of the loop it was made for.
 ///
+/// A loop that can accepts by itself, until there is trouble; else this waits for the socket and accepts what is there.
+///
 /// When the process or the system is out of descriptors it pauses and tries again four times a second: an accept loop that
 /// just retries takes a core.
 class acceptor : public std::enable_shared_from_this<acceptor> {
@@ -41,17 +43,21 @@ public:
     acceptor(asio_loop& on, on_accept accept, on_trouble trouble);
 
 private:
+    void begin();
     void wait();
+    void on_taken(int result);
+    void hand_over(native_socket socket, const asio::ip::tcp::endpoint& remote);
     void pause(const error_code& why);
     void accept_all();
 
     asio_loop_ptr loop_;
-    std::optional<asio::ip::tcp::acceptor> acceptor_;
-    std::optional<asio::steady_timer> pause_;
+    std::optional<asio::basic_socket_acceptor<asio::ip::tcp, own_executor>> acceptor_;
+    std::optional<own_timer> pause_;
     on_accept accept_;
     on_trouble trouble_;
     std::uint16_t port_ = 0;
     std::int64_t last_trouble_ = -1;
+    bool loop_accepts_ = false;
 };
 
 }  // namespace arke::io

@@ -72,18 +72,54 @@ ARKE_INLINE std::shared_ptr<acceptor> acceptor::listen(asio_loop& on, const std:
     if (ec) fail(ec.message());
     a.non_blocking(true);
     made->port_ = a.local_endpoint().port();
-    made->wait();
+    if (on.kind() == loop_kind::io_uring) {
+        on.post_to_strand([made] { made->begin(); });
+    } else {
+        made->wait();
+    }
     return made;
 }
 
 ARKE_INLINE void acceptor::close() {
+    if (acceptor_ && std::exchange(loop_accepts_, false)) loop_->stop_accepting(acceptor_->native_handle());
     pause_.reset();
     acceptor_.reset();
 }
 
+ARKE_INLINE void acceptor::begin() {
+    if (!acceptor_) return;
+    loop_accepts_ = loop_->accept_from(acceptor_->native_handle(),
+                                       [self = shared_from_this()](int result) { self->on_taken(result); });
+    if (!loop_accepts_) wait();
+}
+
+ARKE_INLINE void acceptor::on_taken([[maybe_unused]] int result) {
+#ifdef __linux__
+    if (result < 0) {
+        // Out of descriptors, it says so also when nobody waits. Here that is told apart.
+        loop_accepts_ = false;
+        return accept_all();
+    }
+    asio::ip::tcp::endpoint remote;
+    auto size = static_cast<socklen_t>(remote.capacity());
+    // Whoever has no address has gone again.
+    if (::getpeername(result, remote.data(), &size) != 0) return close_socket(result);
+    remote.resize(size);
+    hand_over(result, remote);
+#endif
+}
+
+ARKE_INLINE void acceptor::hand_over(native_socket socket, const asio::ip::tcp::endpoint& remote) {
+#ifdef __linux__
+    const int on = 1;
+    ::setsockopt(socket, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+#endif
+    accept_({socket, remote.address().to_string(), remote.port()});
+}
+
 ARKE_INLINE void acceptor::wait() {
     acceptor_->async_wait(asio::socket_base::wait_read,
-                          asio::bind_executor(loop_->strand(), [self = shared_from_this()](const error_code& ec) {
+                          loop_->on_strand([self = shared_from_this()](const error_code& ec) {
                               if (ec || !self->acceptor_) return;
                               self->accept_all();
                           }));
@@ -95,7 +131,7 @@ ARKE_INLINE void acceptor::pause(const error_code& why) {
         trouble_("cannot accept connections: " + why.message() + "; raise the limit on open files (ulimit -n)");
     }
     pause_->expires_after(std::chrono::milliseconds{250});
-    pause_->async_wait(asio::bind_executor(loop_->strand(), [self = shared_from_this()](const error_code& ec) {
+    pause_->async_wait(loop_->on_strand([self = shared_from_this()](const error_code& ec) {
         if (ec || !self->acceptor_) return;
         self->accept_all();
     }));
@@ -104,19 +140,17 @@ ARKE_INLINE void acceptor::pause(const error_code& why) {
 ARKE_INLINE void acceptor::accept_all() {
     // Bounded, so that a storm of connections does not starve those that are there.
     for (int i = 0; i != 256; ++i) {
-        accepted made{};
+        native_socket made{};
         error_code ec;
         asio::ip::tcp::endpoint remote;
 #ifdef __linux__
         // accept4 rather than Asio's accept, which would add the socket to the io_context's reactor and take it out again.
         socklen_t size = static_cast<socklen_t>(remote.capacity());
-        made.socket = ::accept4(acceptor_->native_handle(), remote.data(), &size, SOCK_NONBLOCK | SOCK_CLOEXEC);
-        if (made.socket < 0) {
+        made = ::accept4(acceptor_->native_handle(), remote.data(), &size, SOCK_NONBLOCK | SOCK_CLOEXEC);
+        if (made < 0) {
             ec = error_code{errno, boost::system::system_category()};
         } else {
             remote.resize(size);
-            const int on = 1;
-            ::setsockopt(made.socket, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
         }
 #else
         asio::ip::tcp::socket socket{loop_->context()};
@@ -124,10 +158,11 @@ ARKE_INLINE void acceptor::accept_all() {
         if (!ec) {
             error_code ignored;
             socket.set_option(asio::ip::tcp::no_delay{true}, ignored);
-            made.socket = socket.release(ec);
+            made = socket.release(ec);
         }
 #endif
-        if (ec == asio::error::would_block || ec == asio::error::try_again) return wait();
+        // Back to the loop only when there was somebody: it would at once be out of descriptors again.
+        if (ec == asio::error::would_block || ec == asio::error::try_again) return i != 0 ? begin() : wait();
         if (ec == boost::system::errc::too_many_files_open ||
             ec == boost::system::errc::too_many_files_open_in_system || ec == boost::system::errc::no_buffer_space ||
             ec == boost::system::errc::not_enough_memory) {
@@ -135,9 +170,7 @@ ARKE_INLINE void acceptor::accept_all() {
         }
         // Whatever else it is (ECONNABORTED, EPERM by a firewall) concerns that one client.
         if (ec) continue;
-        made.address = remote.address().to_string();
-        made.port = remote.port();
-        accept_(std::move(made));
+        hand_over(made, remote);
         if (!acceptor_) return;
     }
     wait();

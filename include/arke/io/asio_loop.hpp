@@ -3,17 +3,22 @@
 #include <arke/base/config.hpp>
 #include <arke/core/loop.hpp>
 
-#include <boost/asio/bind_executor.hpp>
+#include <boost/asio/any_io_executor.hpp>
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/ip/tcp.hpp>
 #include <boost/asio/post.hpp>
 #include <boost/asio/steady_timer.hpp>
 #include <boost/asio/strand.hpp>
 
+#include <array>
 #include <chrono>
+#include <functional>
 #include <memory>
 #include <mutex>
+#include <new>
 #include <optional>
+#include <type_traits>
+#include <utility>
 #include <vector>
 
 namespace arke::io {
@@ -21,6 +26,62 @@ namespace arke::io {
 namespace asio = boost::asio;
 
 using native_socket = asio::ip::tcp::socket::native_handle_type;
+
+// The io_context's own executor, not any_io_executor: that one is instantiated for each operation that is named by it.
+using own_executor = asio::io_context::executor_type;
+using own_timer =
+    asio::basic_waitable_timer<std::chrono::steady_clock, asio::wait_traits<std::chrono::steady_clock>, own_executor>;
+
+/// What is done on a loop's strand when an operation of the io_context is over.
+///
+/// One type for all of them, because half of what a program with Arke compiles are Asio's templates, and those are made anew
+/// for each type of handler.
+class strand_handler {
+public:
+    using executor_type = asio::strand<own_executor>;
+
+    /// `f` is called with the error_code if it takes one.
+    template <class F>
+    strand_handler(executor_type on, F f) : on_{std::move(on)} {
+        static_assert(sizeof(F) <= sizeof place_ && alignof(F) <= alignof(void*) &&
+                      std::is_nothrow_move_constructible_v<F>);
+        ::new (static_cast<void*>(place_.data())) F(std::move(f));
+        run_ = [](void* what, const error_code& ec) {
+            if constexpr (std::is_invocable_v<F&, const error_code&>) {
+                (*static_cast<F*>(what))(ec);
+            } else {
+                (*static_cast<F*>(what))();
+            }
+        };
+        move_ = [](void* from, void* to) noexcept {
+            auto& moved = *static_cast<F*>(from);
+            if (to != nullptr) ::new (to) F(std::move(moved));
+            moved.~F();
+        };
+    }
+    strand_handler(strand_handler&& other) noexcept
+        : on_{std::move(other.on_)}, run_{other.run_}, move_{std::exchange(other.move_, nullptr)} {
+        if (move_ != nullptr) move_(other.place_.data(), place_.data());
+    }
+    strand_handler& operator=(strand_handler&&) = delete;
+    ~strand_handler() {
+        if (move_ != nullptr) move_(place_.data(), nullptr);
+    }
+
+    executor_type get_executor() const noexcept { return on_; }
+
+    void operator()(const error_code& ec = {}) { run_(place_.data(), ec); }
+    template <class Detail>
+    void operator()(const error_code& ec, Detail) {
+        run_(place_.data(), ec);
+    }
+
+private:
+    executor_type on_;
+    alignas(void*) std::array<unsigned char, 48> place_;
+    void (*run_)(void*, const error_code&);
+    void (*move_)(void*, void*) noexcept;
+};
 
 /// What all loops have in common: a strand of an io_context, which is their one serialising executor, and a timer.
 ///
@@ -31,25 +92,53 @@ using native_socket = asio::ip::tcp::socket::native_handle_type;
 /// the object is an empty shell that handles may still refer to.
 class asio_loop : public core::loop {
 public:
-    using strand_type = asio::strand<asio::io_context::executor_type>;
+    using strand_type = asio::strand<own_executor>;
 
-    asio_loop(asio::io_context& context, std::size_t index, const listener_config& settings)
-        : loop{index, settings.write_buffer_size, clock_now()},
+    asio_loop(asio::io_context& context, std::size_t index, const listener_config& settings,
+              bool sends_in_batches = false)
+        : loop{index, settings.write_buffer_size, clock_now(), sends_in_batches},
           context_{context},
           strand_{std::in_place, asio::make_strand(context)},
           timer_{std::in_place, context} {}
 
-    /// Empty after shut_down().
-    asio::any_io_executor get_executor() override {
+    /// Where a user's own work runs one at a time with the handlers of this loop's connections. Empty after shut_down(). Any
+    /// thread.
+    asio::any_io_executor get_executor() const {
         const std::lock_guard lock{strand_mutex_};
         return strand_ ? asio::any_io_executor{*strand_} : asio::any_io_executor{};
     }
     const strand_type& strand() const noexcept { return *strand_; }
     asio::io_context& context() noexcept { return context_; }
 
+    /// Has f() or f(error_code) run on the strand when an operation is over.
+    template <class F>
+    strand_handler on_strand(F f) const {
+        return {*strand_, std::move(f)};
+    }
+
+    /// Has f() run on the strand, later.
+    template <class F>
+    void post_to_strand(F f) const {
+        asio::post(on_strand(std::move(f)));
+    }
+
+    /// Which one this is. What was asked for may have been refused.
+    virtual loop_kind kind() const noexcept = 0;
+
     /// Takes over a connected, non-blocking socket. On the loop, in a turn. Where that fails the socket is closed, and the user
     /// is never called.
     virtual core::transport* attach(native_socket socket, core::stream_user_ptr user) = 0;
+
+    /// Has the loop itself accept from a listening socket. `taken` gets each socket, non-blocking; or, once and as the last
+    /// thing, the negative of an errno. On the loop. False: this loop leaves that to the caller.
+    virtual bool accept_from(native_socket listening, std::function<void(int)> taken) {
+        static_cast<void>(listening);
+        static_cast<void>(taken);
+        return false;
+    }
+
+    /// Ends that, and the listening. `taken` is not called any more. On the loop, or while no thread runs the io_context.
+    virtual void stop_accepting(native_socket listening) { static_cast<void>(listening); }
 
     /// Who uses the sockets of this loop, those that are closing included. In a turn.
     virtual std::vector<core::stream_user_ptr> users() const = 0;
@@ -76,7 +165,7 @@ protected:
     }
 
     void wake() override {
-        asio::post(*strand_, [self = ref(this)] {
+        post_to_strand([self = ref(this)] {
             if (self->strand_) const turn guard{*self};
         });
     }
@@ -91,7 +180,7 @@ protected:
     void set_alarm(core::millis at) override {
         if (!timer_) return;
         timer_->expires_at(std::chrono::steady_clock::time_point{std::chrono::milliseconds{at}});
-        timer_->async_wait(asio::bind_executor(*strand_, [self = ref(this)](const error_code& ec) {
+        timer_->async_wait(on_strand([self = ref(this)](const error_code& ec) {
             if (ec || !self->strand_) return;
             const turn guard{*self};
             self->advance_timers();
@@ -102,7 +191,7 @@ private:
     asio::io_context& context_;
     mutable std::mutex strand_mutex_;  // only shut_down() changes it; a strand must not outlive its io_context
     std::optional<strand_type> strand_;
-    std::optional<asio::steady_timer> timer_;
+    std::optional<own_timer> timer_;
 };
 
 using asio_loop_ptr = boost::intrusive_ptr<asio_loop>;

@@ -4,7 +4,7 @@
 
 #include <arke/io/asio_loop.hpp>
 
-#include <boost/asio/posix/stream_descriptor.hpp>
+#include <boost/asio/posix/basic_stream_descriptor.hpp>
 
 #include <sys/epoll.h>
 
@@ -28,6 +28,7 @@ public:
     /// Begins to watch. Once.
     void start();
 
+    loop_kind kind() const noexcept override { return loop_kind::epoll; }
     core::transport* attach(native_socket socket, core::stream_user_ptr user) override;
     std::vector<core::stream_user_ptr> users() const override;
     void shut_down() override;
@@ -46,7 +47,7 @@ private:
 
     std::unique_ptr<char[]> buffer_;
     std::size_t buffer_size_;
-    std::optional<asio::posix::stream_descriptor> set_;
+    std::optional<asio::posix::basic_stream_descriptor<own_executor>> set_;
     int set_fd_ = -1;
     std::array<epoll_event, events_per_round> events_;
     std::vector<socket*> sockets_;

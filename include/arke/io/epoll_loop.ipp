@@ -226,15 +226,14 @@ ARKE_INLINE core::transport* epoll_loop::attach(native_socket fd, core::stream_u
 }
 
 ARKE_INLINE void epoll_loop::watch() {
-    set_->async_wait(asio::posix::stream_descriptor::wait_read,
-                     asio::bind_executor(strand(), [self = ref(this)](const error_code& ec) {
+    set_->async_wait(asio::posix::descriptor_base::wait_read, on_strand([self = ref(this)](const error_code& ec) {
                          if (!ec && self->set_) self->on_wake_up();
                      }));
 }
 
 ARKE_INLINE void epoll_loop::run_again() {
     if (std::exchange(run_posted_, true)) return;
-    asio::post(strand(), [self = ref(this)] {
+    post_to_strand([self = ref(this)] {
         self->run_posted_ = false;
         if (!self->set_) return;
         self->running_ = true;

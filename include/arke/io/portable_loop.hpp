@@ -16,6 +16,7 @@ public:
     portable_loop(asio::io_context& context, std::size_t index, const listener_config& settings);
     ~portable_loop() override;
 
+    loop_kind kind() const noexcept override { return loop_kind::portable; }
     core::transport* attach(native_socket socket, core::stream_user_ptr user) override;
     std::vector<core::stream_user_ptr> users() const override;
     void shut_down() override;

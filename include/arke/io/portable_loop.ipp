@@ -17,7 +17,7 @@ namespace arke::io {
 class portable_loop::socket final : public core::transport,
                                     public boost::intrusive_ref_counter<socket, boost::thread_safe_counter> {
 public:
-    using stream = asio::generic::stream_protocol::socket;
+    using stream = asio::basic_stream_socket<asio::generic::stream_protocol, own_executor>;
 
     socket(portable_loop& on, stream s, core::stream_user_ptr user)
         : loop_{&on}, stream_{std::move(s)}, user_{std::move(user)} {}
@@ -27,14 +27,13 @@ public:
     void wait_to_read() {
         if (reading_ || paused_ || ended_ || !user_) return;
         reading_ = true;
-        stream_.async_wait(stream::wait_read,
-                           asio::bind_executor(loop_->strand(), [self = ref(this)](const error_code& ec) {
-                               self->reading_ = false;
-                               if (ec || !self->user_) return;
-                               const core::loop::turn guard{*self->loop_};
-                               // What the turn began with may have closed it, or paused it.
-                               if (self->user_ && !self->paused_) self->read();
-                           }));
+        stream_.async_wait(stream::wait_read, loop_->on_strand([self = ref(this)](const error_code& ec) {
+            self->reading_ = false;
+            if (ec || !self->user_) return;
+            const core::loop::turn guard{*self->loop_};
+            // What the turn began with may have closed it, or paused it.
+            if (self->user_ && !self->paused_) self->read();
+        }));
     }
 
     core::send_result send(std::span<const core::segment> pieces) override {
@@ -97,7 +96,7 @@ public:
 
 private:
     void read() {
-        const auto own = user_->wanted();
+        const auto own = user_->has_wants() ? user_->wanted() : std::span<char>{};
         const std::array<asio::mutable_buffer, 2> parts{asio::buffer(own.data(), own.size()),
                                                         asio::buffer(loop_->buffer_.get(), loop_->buffer_size_)};
         error_code ec;
@@ -118,20 +117,19 @@ private:
 
     void wait_to_write() {
         if (std::exchange(writing_, true)) return;
-        stream_.async_wait(stream::wait_write,
-                           asio::bind_executor(loop_->strand(), [self = ref(this)](const error_code& ec) {
-                               self->writing_ = false;
-                               if (ec || !self->user_) return;
-                               const core::loop::turn guard{*self->loop_};
-                               if (self->user_) self->user_->on_writable();
-                           }));
+        stream_.async_wait(stream::wait_write, loop_->on_strand([self = ref(this)](const error_code& ec) {
+            self->writing_ = false;
+            if (ec || !self->user_) return;
+            const core::loop::turn guard{*self->loop_};
+            if (self->user_) self->user_->on_writable();
+        }));
     }
 
     /// A send failed, within a call of the user: the end comes in a turn of its own.
     void end_soon(error_code why) {
         if (std::exchange(ended_, true)) return;
         // Not by the inbox, which takes nothing any more while the server stops.
-        asio::post(loop_->strand(), [self = ref(this), why] {
+        loop_->post_to_strand([self = ref(this), why] {
             if (!self->user_) return;
             const core::loop::turn guard{*self->loop_};
             if (self->user_) self->user_->on_end(why);
@@ -167,7 +165,7 @@ ARKE_INLINE void portable_loop::shut_down() {
 }
 
 ARKE_INLINE core::transport* portable_loop::attach(native_socket fd, core::stream_user_ptr user) {
-    asio::generic::stream_protocol::socket stream{context()};
+    socket::stream stream{context()};
     // The protocol only serves for what Asio would open itself; this socket is open.
     error_code ec;
     stream.assign(asio::generic::stream_protocol{asio::ip::tcp::v4()}, fd, ec);
