@@ -199,8 +199,10 @@ public:
     /// The request that opened the connection. Empty after on_connection where config::keep_request is off.
     const arke::request& request() const noexcept;
 
-    /// Runs the user's work one at a time with this connection's handlers.
-    boost::asio::any_io_executor get_executor() const;
+    /// Runs the user's work one at a time with this connection's handlers. A template, because only who calls it should compile
+    /// what it takes.
+    template <class Executor = boost::asio::any_io_executor>
+    Executor get_executor() const;
 
     /// Whether it is neither closed nor closing.
     bool is_connected() const noexcept { return is_open(); }

@@ -51,24 +51,24 @@ ARKE_INLINE void target::emit_message(bytes_view data) const {
     deliver(detail::native_bytes(owner_->settings(), data));
 }
 
-ARKE_INLINE void target::disconnect(close_code code, std::string_view reason) const {
+ARKE_COLD_INLINE void target::disconnect(close_code code, std::string_view reason) const {
     detail::check_close(code, reason);  // here: on the loops an exception would meet nobody
     owner_->for_each(to_,
                      [code, text = std::string{reason}](core::peer& p) { connection::of(p).disconnect(code, text); });
 }
 
-ARKE_INLINE void target::join(std::string_view room) const {
+ARKE_COLD_INLINE void target::join(std::string_view room) const {
     owner_->for_each(
         to_, [text = std::string{room}](core::peer& p) { connection::of(p).join(text); }, room);
 }
 
-ARKE_INLINE void target::leave(std::string_view room) const {
+ARKE_COLD_INLINE void target::leave(std::string_view room) const {
     owner_->for_each(to_, [text = std::string{room}](core::peer& p) { connection::of(p).leave(text); });
 }
 
 // -------------------------------------------------------------------------------------------------------------- handle
 
-ARKE_INLINE bool connection_handle::is_connected() const {
+ARKE_COLD_INLINE bool connection_handle::is_connected() const {
     return peer_ && connection::of(*peer_).endpoint().find(peer_->id()) == peer_;
 }
 
@@ -87,15 +87,15 @@ ARKE_INLINE void connection_handle::emit_message(bytes_view data) const {
     if (peer_) deliver(detail::native_bytes(peer_->owner().settings(), data));
 }
 
-ARKE_INLINE void connection_handle::disconnect(close_code code, std::string_view reason) const {
+ARKE_COLD_INLINE void connection_handle::disconnect(close_code code, std::string_view reason) const {
     if (peer_) connection::of(*peer_).disconnect(code, reason);
 }
 
-ARKE_INLINE bool connection_handle::join(std::string_view room) const {
+ARKE_COLD_INLINE bool connection_handle::join(std::string_view room) const {
     return is_connected() && connection::of(*peer_).endpoint().join(*peer_, room) == core::hub::joined::yes;
 }
 
-ARKE_INLINE bool connection_handle::leave(std::string_view room) const {
+ARKE_COLD_INLINE bool connection_handle::leave(std::string_view room) const {
     if (!is_connected()) return false;
     if (peer_->on_loop().in_turn()) return connection::of(*peer_).leave(room);
     return connection::of(*peer_).endpoint().leave(*peer_, room);
@@ -109,17 +109,17 @@ ARKE_INLINE connection::connection(core::endpoint& owner, core::loop& on, std::s
 
 ARKE_INLINE connection::~connection() = default;
 
-ARKE_INLINE const arke::request& connection::request() const noexcept {
+ARKE_COLD_INLINE const arke::request& connection::request() const noexcept {
     static const arke::request none;
     return request_ ? *request_ : none;
 }
 
-ARKE_INLINE core::handler_set& connection::own_handlers() {
+ARKE_COLD_INLINE core::handler_set& connection::own_handlers() {
     if (!own_handlers_) own_handlers_ = std::make_unique<core::handler_set>();
     return *own_handlers_;
 }
 
-ARKE_INLINE bool connection::off(handler_id handler) {
+ARKE_COLD_INLINE bool connection::off(handler_id handler) {
     if (!own_handlers_) return false;
     auto taken = own_handlers_->remove(handler);
     if (!taken) return false;
@@ -128,7 +128,7 @@ ARKE_INLINE bool connection::off(handler_id handler) {
     return true;
 }
 
-ARKE_INLINE void connection::off(std::string_view event) {
+ARKE_COLD_INLINE void connection::off(std::string_view event) {
     if (!own_handlers_) return;
     auto taken = own_handlers_->remove_event(event);
     on_loop().retire(std::make_shared<decltype(taken)>(std::move(taken)));
@@ -159,7 +159,7 @@ ARKE_INLINE void connection::emit_message(bytes_view data) {
     send_message(out.is_text, out.event.data);
 }
 
-ARKE_INLINE void connection::ping(bytes_view payload) {
+ARKE_COLD_INLINE void connection::ping(bytes_view payload) {
     if (payload.size() > wire::max_control_payload)
         throw std::invalid_argument{"ping(): a ping carries at most 125 bytes"};
     on_loop().dispatch([held = core::peer_ptr{this}, data = std::string{as_text(payload)}] {
@@ -197,9 +197,9 @@ ARKE_INLINE bool connection::is_joined(std::string_view room) const {
     return endpoint().shard_of(on_loop()).is_joined(*this, room);
 }
 
-ARKE_INLINE std::vector<std::string> connection::rooms() const { return joined_rooms(); }
+ARKE_COLD_INLINE std::vector<std::string> connection::rooms() const { return joined_rooms(); }
 
-ARKE_INLINE void connection::disconnect(close_code code, std::string_view reason) {
+ARKE_COLD_INLINE void connection::disconnect(close_code code, std::string_view reason) {
     detail::check_close(code, reason);
     auto& home = on_loop();
     if (home.in_turn()) return close(code, reason);
@@ -307,7 +307,7 @@ ARKE_INLINE void connection::received_pong(std::string_view payload) {
 
 ARKE_INLINE void connection::left(std::string_view room) { run(&core::handler_set::leave, room); }
 
-ARKE_INLINE void connection::finish() {
+ARKE_COLD_INLINE void connection::finish() {
     if (is_open()) {
         // The loop was taken from under it. No handler runs; but those that hold a handle to this connection hold themselves.
         own_handlers_.reset();
@@ -322,7 +322,7 @@ ARKE_INLINE void connection::finish() {
     protocol_state_.reset();
 }
 
-ARKE_INLINE void connection::raise_current(std::string_view event) {
+ARKE_COLD_INLINE void connection::raise_current(std::string_view event) {
     try {
         throw;
     } catch (const std::exception& e) {
@@ -332,7 +332,7 @@ ARKE_INLINE void connection::raise_current(std::string_view event) {
     }
 }
 
-ARKE_INLINE void connection::raise(const error_report& report) {
+ARKE_COLD_INLINE void connection::raise(const error_report& report) {
     bool heard = false;
     const auto one = [&](notify_handler<const error_report&>& h) {
         heard = true;

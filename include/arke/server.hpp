@@ -232,8 +232,8 @@ std::uint16_t port_of(const server_state& s) noexcept;
 void run(std::shared_ptr<server_state> s, unsigned threads);
 void stop(server_state& s);
 void abandon(std::shared_ptr<server_state> s) noexcept;
-boost::asio::any_io_executor executor_of(const server_state& s);
-boost::asio::any_io_executor executor_of(const core::loop& on);
+template <class Executor>
+Executor executor_of(const server_state& s);
 
 }  // namespace detail
 
@@ -295,7 +295,7 @@ void basic_server<Session>::stop() {
 
 template <class Session>
 boost::asio::any_io_executor basic_server<Session>::get_executor() const {
-    return detail::executor_of(*server_);
+    return detail::executor_of<boost::asio::any_io_executor>(*server_);
 }
 
 }  // namespace arke

@@ -18,20 +18,20 @@ namespace arke::detail {
 /// server and with run(), and takes the loops down when nothing runs them any more.
 class server_state : public std::enable_shared_from_this<server_state> {
 public:
-    server_state(boost::asio::io_context* context, const core::endpoint_ptr& first) : foreign_{context} {
+    ARKE_COLD server_state(boost::asio::io_context* context, const core::endpoint_ptr& first) : foreign_{context} {
         site_->listener = first->settings().listener;
         site_->endpoints.push_back(first);
         first->share_count(site_->connections);
         add_loop();
     }
 
-    ~server_state() {
+    ARKE_COLD ~server_state() {
         // Nothing runs our own loops any more. With a caller's io_context, other threads may: what stop() has posted there ends
         // them.
         if (foreign_ == nullptr) const teardown now{acceptors_, loops_, site_->endpoints};
     }
 
-    void add_endpoint(const core::endpoint_ptr& added) {
+    ARKE_COLD void add_endpoint(const core::endpoint_ptr& added) {
         check_not_serving("endpoint()");
         if (site_->endpoint_at(added->settings().endpoint) != nullptr) {
             throw std::invalid_argument{"arke: endpoint(): \"" + added->settings().endpoint +
@@ -42,12 +42,12 @@ public:
         site_->endpoints.push_back(added);
     }
 
-    void add_files(std::string prefix, const std::string& folder) {
+    ARKE_COLD void add_files(std::string prefix, const std::string& folder) {
         check_not_serving("files()");
         site_->folders.push_back(std::make_unique<http::file_folder>(std::move(prefix), folder));
     }
 
-    void listen(const std::string& address, int port) {
+    ARKE_COLD void listen(const std::string& address, int port) {
         if (port < 0 || port > 65535) {
             throw std::invalid_argument{"arke: listen(): " + std::to_string(port) +
                                         " is no port; give one from 1 to 65535, or 0 for any free one"};
@@ -66,7 +66,7 @@ public:
 
     std::uint16_t port() const noexcept { return port_; }
 
-    void run(unsigned threads) {
+    ARKE_COLD void run(unsigned threads) {
         if (foreign_ != nullptr) {
             throw std::logic_error{"arke: run(): this server lives in your io_context; call that io_context's run()"};
         }
@@ -110,7 +110,7 @@ public:
         if (failure) std::rethrow_exception(failure);
     }
 
-    void stop() {
+    ARKE_COLD void stop() {
         std::shared_ptr<teardown> end;
         {
             const std::lock_guard lock{parts_mutex_};
@@ -144,14 +144,14 @@ private:
             : acceptors{std::move(a)}, loops{std::move(l)}, endpoints{std::move(e)} {}
         teardown(const teardown&) = delete;
         teardown& operator=(const teardown&) = delete;
-        ~teardown() {
+        ARKE_COLD ~teardown() {
             for (const auto& a : acceptors) a->close();
             for (const auto& l : loops) l->shut_down();
             for (const auto& e : endpoints) e->clear();
         }
     };
 
-    void check_not_serving(const char* what) const {
+    ARKE_COLD void check_not_serving(const char* what) const {
         if (serving_) {
             throw std::logic_error{std::string{"arke: "} + what +
                                    ": the server is serving; call it before run(), or before listen() "
@@ -159,7 +159,7 @@ private:
         }
     }
 
-    void add_loop() {
+    ARKE_COLD void add_loop() {
         auto* context = foreign_;
         if (context == nullptr) context = contexts_.emplace_back(std::make_unique<boost::asio::io_context>(1)).get();
         auto made = io::make_loop(*context, loops_.size(), site_->listener, foreign_ == nullptr);
@@ -169,7 +169,7 @@ private:
     }
 
     /// A socket has come: the loop with the fewest takes it.
-    static void welcome(const std::shared_ptr<http::site>& s, const loop_list& loops, io::accepted a) {
+    ARKE_COLD static void welcome(const std::shared_ptr<http::site>& s, const loop_list& loops, io::accepted a) {
         const auto there = s->connections->load(std::memory_order_relaxed);
         const auto most = s->listener.max_connections;
         // Some more are told that it is full; past that there is not even time for an answer.
@@ -199,7 +199,7 @@ private:
         });
     }
 
-    void stop_loop(const io::asio_loop_ptr& l, const std::shared_ptr<teardown>& end) {
+    ARKE_COLD void stop_loop(const io::asio_loop_ptr& l, const std::shared_ptr<teardown>& end) {
         const auto deadline = site_->listener.stop_timeout;
         boost::asio::io_context* const own = foreign_ == nullptr ? &l->context() : nullptr;
         l->post_to_strand([l = l, own, deadline, end = end] {
@@ -233,31 +233,30 @@ private:
     std::atomic<bool> stopped_{false};
 };
 
-ARKE_INLINE std::shared_ptr<server_state> make_server(boost::asio::io_context* context,
-                                                      const core::endpoint_ptr& first) {
+ARKE_COLD_INLINE std::shared_ptr<server_state> make_server(boost::asio::io_context* context,
+                                                           const core::endpoint_ptr& first) {
     return std::make_shared<server_state>(context, first);
 }
 
-ARKE_INLINE void add_endpoint(server_state& s, const core::endpoint_ptr& added) { s.add_endpoint(added); }
+ARKE_COLD_INLINE void add_endpoint(server_state& s, const core::endpoint_ptr& added) { s.add_endpoint(added); }
 
-ARKE_INLINE void add_files(server_state& s, std::string prefix, const std::string& folder) {
+ARKE_COLD_INLINE void add_files(server_state& s, std::string prefix, const std::string& folder) {
     s.add_files(std::move(prefix), folder);
 }
 
-ARKE_INLINE void listen(server_state& s, const std::string& address, int port) { s.listen(address, port); }
+ARKE_COLD_INLINE void listen(server_state& s, const std::string& address, int port) { s.listen(address, port); }
 
-ARKE_INLINE std::uint16_t port_of(const server_state& s) noexcept { return s.port(); }
+ARKE_COLD_INLINE std::uint16_t port_of(const server_state& s) noexcept { return s.port(); }
 
-ARKE_INLINE void run(std::shared_ptr<server_state> s, unsigned threads) { s->run(threads); }
+ARKE_COLD_INLINE void run(std::shared_ptr<server_state> s, unsigned threads) { s->run(threads); }
 
-ARKE_INLINE void stop(server_state& s) { s.stop(); }
+ARKE_COLD_INLINE void stop(server_state& s) { s.stop(); }
 
-ARKE_INLINE void abandon(std::shared_ptr<server_state> s) noexcept { s->abandon(); }
+ARKE_COLD_INLINE void abandon(std::shared_ptr<server_state> s) noexcept { s->abandon(); }
 
-ARKE_INLINE boost::asio::any_io_executor executor_of(const server_state& s) { return s.first_loop().get_executor(); }
-
-ARKE_INLINE boost::asio::any_io_executor executor_of(const core::loop& on) {
-    return static_cast<const io::asio_loop&>(on).get_executor();
+template <class Executor>
+Executor executor_of(const server_state& s) {
+    return s.first_loop().get_executor<Executor>();
 }
 
 }  // namespace arke::detail
@@ -265,6 +264,14 @@ ARKE_INLINE boost::asio::any_io_executor executor_of(const core::loop& on) {
 namespace arke {
 
 // Here, because it is of the sockets, which connection.hpp does not see.
-ARKE_INLINE boost::asio::any_io_executor connection::get_executor() const { return detail::executor_of(on_loop()); }
+template <class Executor>
+Executor connection::get_executor() const {
+    return static_cast<const io::asio_loop&>(on_loop()).get_executor<Executor>();
+}
+
+#ifdef ARKE_SEPARATE_COMPILATION
+template boost::asio::any_io_executor detail::executor_of<boost::asio::any_io_executor>(const detail::server_state&);
+template boost::asio::any_io_executor connection::get_executor<boost::asio::any_io_executor>() const;
+#endif
 
 }  // namespace arke

@@ -21,10 +21,11 @@
 
 /// Bodies that run once for a connection or less often: compilers make them small, which is also quicker to compile.
 #if defined(__GNUC__)
-#define ARKE_COLD_INLINE [[gnu::cold]] ARKE_INLINE
+#define ARKE_COLD [[gnu::cold]]
 #else
-#define ARKE_COLD_INLINE ARKE_INLINE
+#define ARKE_COLD
 #endif
+#define ARKE_COLD_INLINE ARKE_COLD ARKE_INLINE
 
 /// For the few functions that every message passes and that a call would make dearer by a half.
 #if defined(__GNUC__)

@@ -29,7 +29,7 @@ ARKE_INLINE void shard::remove(peer& p) {
     std::reverse(left.begin(), left.end());
 }
 
-ARKE_INLINE void shard::clear() {
+ARKE_COLD_INLINE void shard::clear() {
     // The peers are not touched: with their sockets some are gone already.
     const std::lock_guard lock{rooms_mutex_};
     peers_.clear();
@@ -85,7 +85,7 @@ ARKE_INLINE void shard::take_out(peer& p, std::size_t index) {
     if (r->members.empty()) rooms_.erase(rooms_.find(r->name));
 }
 
-ARKE_INLINE std::vector<std::string> shard::members(std::string_view name) const {
+ARKE_COLD_INLINE std::vector<std::string> shard::members(std::string_view name) const {
     std::vector<std::string> ids;
     const std::lock_guard lock{rooms_mutex_};
     if (const auto found = rooms_.find(name); found != rooms_.end()) {
@@ -209,7 +209,7 @@ ARKE_INLINE bool shard::forget_later(peer& p) {
     return delivering_;
 }
 
-ARKE_INLINE std::vector<peer_ptr> shard::select(const recipients& to) {
+ARKE_COLD_INLINE std::vector<peer_ptr> shard::select(const recipients& to) {
     std::vector<peer_ptr> chosen;
     const auto mark = next_mark();
     if (to.not_me && to.not_me->loop_.get() == &loop_) to.not_me->mark_ = mark;
@@ -238,13 +238,13 @@ ARKE_INLINE std::vector<peer_ptr> shard::select(const recipients& to) {
 
 // ----------------------------------------------------------------------------------------------------------------- hub
 
-ARKE_INLINE void hub::add_loop(loop& on) {
+ARKE_COLD_INLINE void hub::add_loop(loop& on) {
     const std::lock_guard lock{index_mutex_};
     loops_.emplace_back(&on);
     shards_.push_back(std::make_unique<shard>(*this, on));
 }
 
-ARKE_INLINE hub::admission hub::admit(peer& p) {
+ARKE_COLD_INLINE hub::admission hub::admit(peer& p) {
     peer_ptr replaced;
     {
         const std::lock_guard lock{index_mutex_};
@@ -281,7 +281,7 @@ ARKE_INLINE void hub::forget(peer& p) {
     }
 }
 
-ARKE_INLINE void hub::clear() {
+ARKE_COLD_INLINE void hub::clear() {
     decltype(ids_) dropped;
     {
         const std::lock_guard lock{index_mutex_};
@@ -299,7 +299,7 @@ ARKE_INLINE peer_ptr hub::find(std::string_view id) const {
     return found == ids_.end() ? nullptr : *found;
 }
 
-ARKE_INLINE std::vector<peer_ptr> hub::peers() const {
+ARKE_COLD_INLINE std::vector<peer_ptr> hub::peers() const {
     std::vector<peer_ptr> all;
     const std::lock_guard lock{index_mutex_};
     all.assign(ids_.begin(), ids_.end());
@@ -369,7 +369,7 @@ ARKE_INLINE bool hub::leave(peer& p, std::string_view name) {
     });
 }
 
-ARKE_INLINE std::vector<std::string> hub::rooms() const {
+ARKE_COLD_INLINE std::vector<std::string> hub::rooms() const {
     std::vector<std::string> all;
     const std::lock_guard lock{index_mutex_};
     all.reserve(room_loops_.size());
@@ -377,7 +377,7 @@ ARKE_INLINE std::vector<std::string> hub::rooms() const {
     return all;
 }
 
-ARKE_INLINE std::vector<std::string> hub::members(std::string_view name) const {
+ARKE_COLD_INLINE std::vector<std::string> hub::members(std::string_view name) const {
     std::vector<std::string> all;
     std::vector<const shard*> everywhere;
     {
@@ -461,7 +461,7 @@ ARKE_INLINE void hub::deliver(const address& to, const outgoing& out) {
     }
 }
 
-ARKE_INLINE void hub::for_each(const address& to, std::function<void(peer&)> f, std::string_view joins) {
+ARKE_COLD_INLINE void hub::for_each(const address& to, std::function<void(peer&)> f, std::string_view joins) {
     places where;
     const auto found = resolve(to, where);
     if (!joins.empty()) {

@@ -18,7 +18,7 @@ ARKE_INLINE peer::peer(peer_owner& owner, loop& on, std::string id, std::size_t 
 
 ARKE_INLINE peer::~peer() { owner_->connections()->fetch_sub(1, std::memory_order_relaxed); }
 
-ARKE_INLINE std::vector<std::string> peer::joined_rooms() const {
+ARKE_COLD_INLINE std::vector<std::string> peer::joined_rooms() const {
     std::vector<std::string> names;
     names.reserve(rooms_.size());
     for (const auto& m : rooms_) names.push_back(m.in->name);
@@ -87,7 +87,7 @@ ARKE_INLINE bool peer::on_control(wire::opcode code, std::string_view payload) {
     return false;
 }
 
-ARKE_INLINE void peer::fail(const wire::frame_fault& fault) {
+ARKE_COLD_INLINE void peer::fail(const wire::frame_fault& fault) {
     if (state_ == state::open) {
         send_close(fault.code, fault.detail);
         leave_open(fault.code, fault.detail, fault.what);
@@ -109,7 +109,7 @@ ARKE_INLINE bool peer::outbox_has_room(std::size_t more) {
     return false;
 }
 
-ARKE_INLINE void peer::overflow() {
+ARKE_COLD_INLINE void peer::overflow() {
     if (state_ != state::open) return;
     constexpr std::string_view reason = "too slow";
     send_close(close_code::try_again_later, reason);
@@ -253,7 +253,7 @@ ARKE_INLINE void peer::flush_outbox() {
 }
 
 // After an error too: what is lost must stay the end of the stream and never become a gap in it. on_end() follows.
-ARKE_INLINE void peer::start_lagging() {
+ARKE_COLD_INLINE void peer::start_lagging() {
     lagging_ = true;
     // A peer that takes our last bytes drop by drop gets no longer for it than close_timeout.
     if (state_ == state::open) last_progress_ = loop_->now();
@@ -271,7 +271,7 @@ ARKE_INLINE void peer::on_writable() {
 
 // ------------------------------------------------------------------------------------------------------------ closing
 
-ARKE_INLINE void peer::send_close(close_code code, std::string_view reason) {
+ARKE_COLD_INLINE void peer::send_close(close_code code, std::string_view reason) {
     std::array<char, wire::max_control_payload> payload{};
     std::size_t size = 0;
     if (may_be_sent(code)) {
@@ -296,7 +296,7 @@ ARKE_INLINE void peer::send_close(close_code code, std::string_view reason) {
     add_to_outbox({payload.data(), size});
 }
 
-ARKE_INLINE void peer::leave_open(close_code code, std::string_view reason, errc by) {
+ARKE_COLD_INLINE void peer::leave_open(close_code code, std::string_view reason, errc by) {
     if (state_ != state::open) return;
     ending_ = std::make_unique<ending>(ending{code, std::string{reason}, by});
     state_ = state::closing;
@@ -306,13 +306,13 @@ ARKE_INLINE void peer::leave_open(close_code code, std::string_view reason, errc
     if (transport_ != nullptr) schedule();
 }
 
-ARKE_INLINE void peer::close(close_code code, std::string_view reason, errc by) {
+ARKE_COLD_INLINE void peer::close(close_code code, std::string_view reason, errc by) {
     if (state_ != state::open) return;
     send_close(code, reason);
     leave_open(code, reason, by);
 }
 
-ARKE_INLINE void peer::drain() {
+ARKE_COLD_INLINE void peer::drain() {
     if (state_ == state::closed || transport_ == nullptr) return;
     state_ = state::draining;
     if (!is_scheduled()) schedule();
@@ -322,7 +322,7 @@ ARKE_INLINE void peer::drain() {
     transport_->shutdown();
 }
 
-ARKE_INLINE void peer::abort(errc what) {
+ARKE_COLD_INLINE void peer::abort(errc what) {
     if (state_ == state::closed) return;
     if (state_ == state::open) {
         leave_open(close_code::abnormal, make_error_code(what).message(), what);
@@ -330,13 +330,13 @@ ARKE_INLINE void peer::abort(errc what) {
     end();
 }
 
-ARKE_INLINE void peer::on_end(error_code why) {
+ARKE_COLD_INLINE void peer::on_end(error_code why) {
     // An end before the closing handshake is abnormal however politely TCP said it (RFC 6455 §7.1.5).
     if (state_ == state::open) leave_open(close_code::abnormal, why ? why.message() : std::string{});
     end();
 }
 
-ARKE_INLINE void peer::end() {
+ARKE_COLD_INLINE void peer::end() {
     if (state_ == state::closed) return;
     const bool reset = buffered() != 0;
     state_ = state::closed;

@@ -295,8 +295,9 @@ constexpr void check_readable() {
 
 [[noreturn]] void refuse_value(const char* sentence);
 encoded_value encode_text(std::string_view text);
-encoded_value encode_document(const nlohmann::json& document);
-encoded_value encode_document(const nlohmann::ordered_json& document);
+// Templates, so that a program that sends and takes no JSON does not compile the parser.
+template <class Json>
+encoded_value encode_document(const Json& document);
 
 bool read_boolean(std::string_view data, bool& out, std::string& why);
 bool read_integer(std::string_view data, std::int64_t least, std::int64_t most, std::int64_t& out, std::string& why);
@@ -307,8 +308,8 @@ bool read_floating(std::string_view data, long double& out, std::string& why);
 
 /// The event's data as a JSON document. With `guess`, text that is JSON is taken for it: somebody asked for a type that
 /// text is not. Without, text stays a JSON string.
-bool read_document(const event_view& event, const decode_limits& limits, bool guess, nlohmann::json& out,
-                   std::string& why);
+template <class Json>
+bool read_document(const event_view& event, const decode_limits& limits, bool guess, Json& out, std::string& why);
 
 /// Sets `why` from the exception that is being handled. Lets std::bad_alloc through.
 void explain_failed_conversion(std::string& why);

@@ -21,17 +21,12 @@ ARKE_INLINE encoded_value encode_text(std::string_view text) {
 }
 
 template <class Json>
-encoded_value encode_any_document(const Json& document) {
+encoded_value encode_document(const Json& document) {
     try {
         return encoded_value::owned(value_kind::json, document.dump());
     } catch (const nlohmann::json::type_error&) {  // the only one that dump() knows
         throw std::invalid_argument("a string inside of the JSON is not UTF-8; convert it before it is sent");
     }
-}
-
-ARKE_INLINE encoded_value encode_document(const nlohmann::json& document) { return encode_any_document(document); }
-ARKE_INLINE encoded_value encode_document(const nlohmann::ordered_json& document) {
-    return encode_any_document(document);
 }
 
 // ---- reading
@@ -169,8 +164,8 @@ ARKE_INLINE bool nests_within(std::string_view text, unsigned most) {
     return true;
 }
 
-ARKE_INLINE bool read_document(const event_view& event, const decode_limits& limits, bool guess, nlohmann::json& out,
-                               std::string& why) {
+template <class Json>
+bool read_document(const event_view& event, const decode_limits& limits, bool guess, Json& out, std::string& why) {
     const bool words = event.kind == value_kind::text || event.kind == value_kind::binary;
     if (!words || guess) {
         if (!nests_within(event.data, limits.max_json_depth)) {
@@ -178,7 +173,7 @@ ARKE_INLINE bool read_document(const event_view& event, const decode_limits& lim
                   std::to_string(limits.max_json_depth) + " levels";
             return false;
         }
-        out = nlohmann::json::parse(event.data.begin(), event.data.end(), nullptr, false);
+        out = Json::parse(event.data.begin(), event.data.end(), nullptr, false);
         if (!out.is_discarded()) return true;
     }
     if (event.kind == value_kind::json) {
@@ -208,5 +203,11 @@ ARKE_INLINE void explain_failed_conversion(std::string& why) {
         why = "the data does not convert: its from_json threw what is no std::exception";
     }
 }
+
+#ifdef ARKE_SEPARATE_COMPILATION
+template encoded_value encode_document(const nlohmann::json&);
+template encoded_value encode_document(const nlohmann::ordered_json&);
+template bool read_document(const event_view&, const decode_limits&, bool, nlohmann::json&, std::string&);
+#endif
 
 }  // namespace arke::detail

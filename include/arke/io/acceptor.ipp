@@ -13,7 +13,7 @@
 
 namespace arke::io {
 
-ARKE_INLINE void close_socket(native_socket socket) noexcept {
+ARKE_COLD_INLINE void close_socket(native_socket socket) noexcept {
 #ifdef __linux__
     ::close(socket);
 #else
@@ -24,12 +24,12 @@ ARKE_INLINE void close_socket(native_socket socket) noexcept {
 #endif
 }
 
-ARKE_INLINE acceptor::acceptor(asio_loop& on, on_accept accept, on_trouble trouble)
+ARKE_COLD_INLINE acceptor::acceptor(asio_loop& on, on_accept accept, on_trouble trouble)
     : loop_{&on}, accept_{std::move(accept)}, trouble_{std::move(trouble)} {}
 
-ARKE_INLINE std::shared_ptr<acceptor> acceptor::listen(asio_loop& on, const std::string& address, std::uint16_t port,
-                                                       const listener_config& settings, on_accept accept,
-                                                       on_trouble trouble) {
+ARKE_COLD_INLINE std::shared_ptr<acceptor> acceptor::listen(asio_loop& on, const std::string& address,
+                                                            std::uint16_t port, const listener_config& settings,
+                                                            on_accept accept, on_trouble trouble) {
     const auto where = address + ":" + std::to_string(port);
     const auto fail = [&](const std::string& what) {
         throw std::runtime_error{"arke: cannot listen on " + where + ": " + what};
@@ -80,20 +80,20 @@ ARKE_INLINE std::shared_ptr<acceptor> acceptor::listen(asio_loop& on, const std:
     return made;
 }
 
-ARKE_INLINE void acceptor::close() {
+ARKE_COLD_INLINE void acceptor::close() {
     if (acceptor_ && std::exchange(loop_accepts_, false)) loop_->stop_accepting(acceptor_->native_handle());
     pause_.reset();
     acceptor_.reset();
 }
 
-ARKE_INLINE void acceptor::begin() {
+ARKE_COLD_INLINE void acceptor::begin() {
     if (!acceptor_) return;
     loop_accepts_ = loop_->accept_from(acceptor_->native_handle(),
                                        [self = shared_from_this()](int result) { self->on_taken(result); });
     if (!loop_accepts_) wait();
 }
 
-ARKE_INLINE void acceptor::on_taken([[maybe_unused]] int result) {
+ARKE_COLD_INLINE void acceptor::on_taken([[maybe_unused]] int result) {
 #ifdef __linux__
     if (result < 0) {
         // Out of descriptors, it says so also when nobody waits. Here that is told apart.
@@ -109,7 +109,7 @@ ARKE_INLINE void acceptor::on_taken([[maybe_unused]] int result) {
 #endif
 }
 
-ARKE_INLINE void acceptor::hand_over(native_socket socket, const asio::ip::tcp::endpoint& remote) {
+ARKE_COLD_INLINE void acceptor::hand_over(native_socket socket, const asio::ip::tcp::endpoint& remote) {
 #ifdef __linux__
     const int on = 1;
     ::setsockopt(socket, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
@@ -117,7 +117,7 @@ ARKE_INLINE void acceptor::hand_over(native_socket socket, const asio::ip::tcp::
     accept_({socket, remote.address().to_string(), remote.port()});
 }
 
-ARKE_INLINE void acceptor::wait() {
+ARKE_COLD_INLINE void acceptor::wait() {
     acceptor_->async_wait(asio::socket_base::wait_read,
                           loop_->on_strand([self = shared_from_this()](const error_code& ec) {
                               if (ec || !self->acceptor_) return;
@@ -125,7 +125,7 @@ ARKE_INLINE void acceptor::wait() {
                           }));
 }
 
-ARKE_INLINE void acceptor::pause(const error_code& why) {
+ARKE_COLD_INLINE void acceptor::pause(const error_code& why) {
     const auto second = asio_loop::clock_now() / 1000;
     if (std::exchange(last_trouble_, second) != second) {
         trouble_("cannot accept connections: " + why.message() + "; raise the limit on open files (ulimit -n)");
@@ -137,7 +137,7 @@ ARKE_INLINE void acceptor::pause(const error_code& why) {
     }));
 }
 
-ARKE_INLINE void acceptor::accept_all() {
+ARKE_COLD_INLINE void acceptor::accept_all() {
     // Bounded, so that a storm of connections does not starve those that are there.
     for (int i = 0; i != 256; ++i) {
         native_socket made{};

@@ -3,7 +3,6 @@
 #include <arke/base/config.hpp>
 #include <arke/core/loop.hpp>
 
-#include <boost/asio/any_io_executor.hpp>
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/ip/tcp.hpp>
 #include <boost/asio/post.hpp>
@@ -103,9 +102,10 @@ public:
 
     /// Where a user's own work runs one at a time with the handlers of this loop's connections. Empty after shut_down(). Any
     /// thread.
-    asio::any_io_executor get_executor() const {
+    template <class Executor>
+    Executor get_executor() const {
         const std::lock_guard lock{strand_mutex_};
-        return strand_ ? asio::any_io_executor{*strand_} : asio::any_io_executor{};
+        return strand_ ? Executor{*strand_} : Executor{};
     }
     const strand_type& strand() const noexcept { return *strand_; }
     asio::io_context& context() noexcept { return context_; }
