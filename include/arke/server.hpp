@@ -203,6 +203,9 @@ public:
     /// The port of the last listen(); 0 before.
     std::uint16_t port() const noexcept;
 
+    /// The implementation of the loops that is in use: what config.listener.loop asks for may not be there.
+    loop_kind loop() const noexcept;
+
     /// Serves until stop(), with this many threads, each a loop of its own. SIGINT and SIGTERM do the same as stop(), unless
     /// config.listener.stop_on_signals is off. Not for a server inside a caller's io_context, and only once.
     void run(unsigned threads = 1);
@@ -229,6 +232,7 @@ void add_endpoint(server_state& s, const core::endpoint_ptr& added);
 void add_files(server_state& s, std::string prefix, const std::string& folder);
 void listen(server_state& s, const std::string& address, int port);
 std::uint16_t port_of(const server_state& s) noexcept;
+loop_kind loop_of(const server_state& s) noexcept;
 void run(std::shared_ptr<server_state> s, unsigned threads);
 void stop(server_state& s);
 void abandon(std::shared_ptr<server_state> s) noexcept;
@@ -281,6 +285,11 @@ void basic_server<Session>::listen(const std::string& address, int port) {
 template <class Session>
 std::uint16_t basic_server<Session>::port() const noexcept {
     return detail::port_of(*server_);
+}
+
+template <class Session>
+loop_kind basic_server<Session>::loop() const noexcept {
+    return detail::loop_of(*server_);
 }
 
 template <class Session>

@@ -248,6 +248,8 @@ ARKE_COLD_INLINE void listen(server_state& s, const std::string& address, int po
 
 ARKE_COLD_INLINE std::uint16_t port_of(const server_state& s) noexcept { return s.port(); }
 
+ARKE_COLD_INLINE loop_kind loop_of(const server_state& s) noexcept { return s.first_loop().kind(); }
+
 ARKE_COLD_INLINE void run(std::shared_ptr<server_state> s, unsigned threads) { s->run(threads); }
 
 ARKE_COLD_INLINE void stop(server_state& s) { s.stop(); }

@@ -210,6 +210,10 @@ int serve(const options& o, int control) {
     settings.listener.max_connections = o.count + spare_descriptors;
     settings.listener.loop = o.loop;
     arke::server server{settings};
+    if (o.loop != arke::loop_kind::automatic && server.loop() != o.loop)
+        std::fprintf(
+            stderr,
+            "This loop is not to be had here: the kernel or a sandbox refuses it, or Arke was built without.\n");
     server.on_message([](arke::connection& c, arke::message_view m) { c.emit_message(m); });
     server.listen("127.0.0.1", 0);
     send_value(control, server.port());

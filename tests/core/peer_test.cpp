@@ -592,9 +592,10 @@ TEST_CASE("a payload is not copied for those who lag") {
 }
 
 TEST_CASE("a message larger than the turn buffer keeps its place") {
+    const bool in_batches = GENERATE(false, true);
     for (const std::size_t room :
          {std::size_t{0}, std::size_t{1}, std::size_t{700}, std::size_t{3000}, scripted_transport::everything}) {
-        scripted_server server{{.max_outbox_bytes = 1'000'000}, 1, 1024};
+        scripted_server server{{.max_outbox_bytes = 1'000'000}, 1, 1024, in_batches};
         auto& anna = server.connect("anna");
         auto& ben = server.connect("ben");
         anna.reads_only(room);
@@ -619,7 +620,7 @@ TEST_CASE("a message larger than the turn buffer keeps its place") {
 }
 
 TEST_CASE("a reader that stops and goes loses nothing and hears nothing twice") {
-    scripted_server server{{.max_outbox_bytes = 1'000'000}, 1, 1024};
+    scripted_server server{{.max_outbox_bytes = 1'000'000}, 1, 1024, GENERATE(false, true)};
     auto& anna = server.connect("anna");
     std::string expected;
     std::mt19937 random{5};
@@ -640,4 +641,31 @@ TEST_CASE("a reader that stops and goes loses nothing and hears nothing twice") 
     }
     anna.reads_everything();
     CHECK(anna.bytes() == expected);
+}
+
+TEST_CASE("where the loop sends in batches, what a turn says leaves together at its end") {
+    scripted_server server{{}, 1, 16 * 1024, true};
+    server.on_message([](connection& c, message_view m) {
+        c.emit_message(m);
+        c.to(arke::not_me).emit("others", 1);
+    });
+    auto& anna = server.connect("anna");
+    auto& ben = server.connect("ben");
+    auto& carl = server.connect("carl");
+    auto& dora = server.connect("dora");
+    for (auto* c : {&anna, &ben, &carl, &dora}) c->heard();
+    ben.reads_only(5);
+    carl.stream().fails_at = carl.stream().operations;
+    const auto before = server.loop().batches;
+    const auto operations = anna.stream().operations;
+    anna.says("one");
+    CHECK(server.loop().batches == before + 1);
+    CHECK(anna.stream().operations == operations + 1);
+    CHECK(anna.heard() == "text(one)");
+    CHECK(dora.heard() == "others(1)");
+    ben.reads_everything();
+    CHECK(ben.heard() == "others(1)");
+    server.settle();
+    CHECK_FALSE(server.is_connected("carl"));
+    CHECK(server.size() == 3);
 }

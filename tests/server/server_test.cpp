@@ -93,6 +93,12 @@ struct company {
 
 // ------------------------------------------------------------------------------------------------------------- handlers
 
+TEST_CASE("a server tells which loop it has") {
+    const auto loop = GENERATE(from_range(all_loops()));
+    CHECK(arke::server{named(loop)}.loop() == loop);
+    CHECK(arke::server{}.loop() == all_loops().front());
+}
+
 TEST_CASE("handlers of every value type hear what a client sends, and their values travel back") {
     running_server net{quiet(GENERATE(from_range(all_loops())))};
     net->on("nothing", [](connection& c) { c.emit("nothing"); });

@@ -15,11 +15,14 @@
 
 namespace arke::test {
 
+class scripted_transport;
+
 /// A loop without sockets, whose clock is turned by hand. Turns begin where the test says so.
 class scripted_loop final : public core::loop {
 public:
-    explicit scripted_loop(std::size_t index = 0, std::size_t write_buffer_size = 16 * 1024)
-        : loop{index, write_buffer_size, first_moment} {}
+    explicit scripted_loop(std::size_t index = 0, std::size_t write_buffer_size = 16 * 1024,
+                           bool sends_in_batches = false)
+        : loop{index, write_buffer_size, first_moment, sends_in_batches} {}
 
 
     /// Does something in a turn, as if a socket had become readable.
@@ -51,7 +54,11 @@ public:
     core::millis time() const noexcept { return time_; }
     std::optional<core::millis> alarm() const noexcept { return alarm_; }
 
-    int alarms = 0;  ///< How often the alarm went off.
+    int alarms = 0;   ///< How often the alarm went off.
+    int batches = 0;  ///< How often sends left together.
+
+    /// For transports: this one has something queued.
+    void add_queued(scripted_transport& by) { queued_.push_back(&by); }
 
 private:
     static constexpr core::millis first_moment = 1'000'000;
@@ -60,10 +67,12 @@ private:
     bool is_running_here() const noexcept override { return false; }
     core::millis read_clock() const noexcept override { return time_; }
     void set_alarm(core::millis at) override { alarm_ = at; }
+    void submit() override;
 
     core::millis time_ = first_moment;
     std::optional<core::millis> alarm_;
     bool woken_ = false;
+    std::vector<scripted_transport*> queued_;
 };
 
 /// A stream whose other end is a script. What is sent is kept; how much of it is taken, and what breaks, is said beforehand.
@@ -164,6 +173,17 @@ public:
         return {taken, {}};
     }
 
+    void queue(core::segment piece) override {
+        CHECK(queued_.empty());
+        queued_ = piece;
+        loop_.add_queued(*this);
+    }
+    void send_queued() {
+        const auto piece = std::exchange(queued_, {});
+        const auto result = send({&piece, 1});
+        if (user_) user_->on_sent(result);
+    }
+
     void set_user(core::stream_user_ptr user) override { loop_.retire(std::exchange(user_, std::move(user))); }
     void pause_reads(bool) override {}
 
@@ -197,6 +217,13 @@ private:
     core::stream_user_ptr user_;
     bool waits_for_room_ = false;
     error_code broken_;
+    core::segment queued_;
 };
+
+inline void scripted_loop::submit() {
+    if (queued_.empty()) return;
+    ++batches;
+    for (auto* each : std::exchange(queued_, {})) each->send_queued();
+}
 
 }  // namespace arke::test

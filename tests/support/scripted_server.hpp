@@ -197,10 +197,10 @@ struct scripted_log {
 class scripted_server : private scripted_log, public basic_endpoint<std::shared_ptr<int>> {
 public:
     explicit scripted_server(config settings = {}, std::size_t loop_count = 1,
-                             std::size_t write_buffer_size = 16 * 1024)
+                             std::size_t write_buffer_size = 16 * 1024, bool sends_in_batches = false)
         : basic_endpoint{make(with_log(std::move(settings), lines))} {
         for (std::size_t i = 0; i != loop_count; ++i) {
-            loops_.emplace_back(new scripted_loop{i, write_buffer_size});
+            loops_.emplace_back(new scripted_loop{i, write_buffer_size, sends_in_batches});
             hub().add_loop(*loops_.back());
         }
         on_connection([this](connection_type& c) {

@@ -24,11 +24,12 @@ enum class duplicate_id {
 
 /// Which implementation of the event loop serves the connections.
 enum class loop_kind {
-    automatic,  ///< The fastest that this system has: epoll on Linux, portable elsewhere.
-    epoll,      ///< One nested edge-triggered epoll set for each loop. Linux only.
-    io_uring,   ///< One io_uring for each loop. Linux 6.0 or newer, and Arke built with liburing; where one of them is missing,
-                ///< or a sandbox refuses, the loop is quietly the one of `epoll`. Linux only.
-    portable,   ///< Asio's async_wait for each socket. Works wherever Asio does.
+    automatic,  ///< epoll on Linux, portable elsewhere. Not io_uring, which is quicker with many small messages and dearer in
+                ///< memory and with large ones.
+    epoll,  ///< One nested edge-triggered epoll set for each loop. Linux only.
+    io_uring,  ///< One io_uring for each loop. Linux 6.0 or newer, and Arke built with liburing; where one of them is missing,
+               ///< or a sandbox refuses, the loop is quietly the one of `epoll`; server::loop() tells. Linux only.
+    portable,  ///< Asio's async_wait for each socket. Works wherever Asio does.
 };
 
 /// What belongs to the server as a whole: its sockets, its HTTP side, its end. server::endpoint() refuses a config that

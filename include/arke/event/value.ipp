@@ -168,7 +168,8 @@ template <class Json>
 bool read_document(const event_view& event, const decode_limits& limits, bool guess, Json& out, std::string& why) {
     const bool words = event.kind == value_kind::text || event.kind == value_kind::binary;
     if (!words || guess) {
-        if (!nests_within(event.data, limits.max_json_depth)) {
+        // What is shorter than the bound cannot nest deeper.
+        if (event.data.size() > limits.max_json_depth && !nests_within(event.data, limits.max_json_depth)) {
             why = "the JSON " + printable(event.data, 20) + " is nested deeper than " +
                   std::to_string(limits.max_json_depth) + " levels";
             return false;

@@ -152,7 +152,7 @@ public:
     /// Reads all of `in`, whose bytes are changed. Returns the fault that ended it, if any; after a fault, or after the sink
     /// said no, the reader must not be used again.
     template <class Sink>
-    std::optional<frame_fault> read(std::span<char> in, const frame_limits& limits, Sink& sink);
+    ARKE_ALWAYS_INLINE std::optional<frame_fault> read(std::span<char> in, const frame_limits& limits, Sink& sink);
 
     /// Where the rest of a cut frame belongs. Filling (a part of) it and calling filled() spares a copy; ignoring it is
     /// right as well.
