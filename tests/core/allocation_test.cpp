@@ -100,7 +100,7 @@ struct members {
     }
 
     struct endpoint_with_loops : basic_endpoint<no_session> {
-        endpoint_with_loops() : basic_endpoint{make({.binary_messages = true})} {}
+        endpoint_with_loops() : basic_endpoint{make({.max_message_size = 64 * 1024, .binary_messages = true})} {}
         void add_loop(core::loop& l) { state_->add_loop(l); }
         core::endpoint& state() { return *state_; }
     };
@@ -133,6 +133,7 @@ TEST_CASE("a message in the steady state costs no allocation") {
     const auto before = all.ends.back()->taken;
     CHECK(all.cost_of(client_frame(0x81, text)) == 0);
     CHECK(all.cost_of(client_frame(0x81, text) + client_frame(0x81, "short") + client_frame(0x89, "ping")) == 0);
+    CHECK(all.cost_of(client_frame(0x81, std::string(20'000, 'x')) + client_frame(0x81, text)) == 0);
     CHECK(all.cost_of(event("view", "0", text)) == 0);
     CHECK(all.cost_of(event("text", "0", text)) == 0);
     CHECK(all.cost_of(event("number", "1", "12345678901234")) == 0);

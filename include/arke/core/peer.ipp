@@ -152,27 +152,35 @@ ARKE_INLINE bool peer::send(const outgoing& out, std::string& why) {
 }
 
 ARKE_INLINE void peer::send_apart(wire::opcode code, std::string_view payload) {
+    if (outbox_ && !lagging_) {
+        // Frames of others stood between: those pieces go first. Then it lags, or has no outbox.
+        flush();
+        return send_apart(code, payload);
+    }
     const auto header = wire::frame_header_size(payload.size());
-    const auto size = header + payload.size();
-    if (lagging_ && !outbox_has_room(size)) return;
     std::array<char, wire::max_frame_header> head{};
     wire::write_frame_header(head.data(), code, payload.size());
     if (lagging_) {
+        if (!outbox_has_room(header + payload.size())) return;
         add_to_outbox({head.data(), header});
         add_to_outbox(payload);
         return;
     }
     // Large: the payload goes from where it stands to the kernel, and only what is not taken is copied.
-    if (!outbox_) outbox_ = std::make_unique<outbox>();
-    if (pending_end_ != pending_begin_) {
-        outbox_->add_view({loop_->buffer().at(pending_begin_), pending_end_ - pending_begin_});
-        pending_begin_ = pending_end_ = 0;
+    std::array<segment, 3> pieces{
+        segment{loop_->buffer().at(pending_begin_), pending_end_ - pending_begin_}, {head.data(), header}, payload};
+    pending_begin_ = pending_end_ = 0;
+    std::span<segment> all{pieces};
+    if (all.front().empty()) all = all.subspan(1);
+    if (all.back().empty()) all = all.first(all.size() - 1);
+    auto sent = transport_->send(all).sent;
+    for (auto& piece : all) {
+        const auto part = std::min(sent, piece.size());
+        sent -= part;
+        piece.remove_prefix(part);
+        if (!piece.empty()) add_to_outbox(piece);
     }
-    outbox_->add_view({head.data(), header});
-    outbox_->add_view(payload);
-    flush();
-    // The stream broke or nothing was left: nothing may refer to the caller's memory any longer.
-    if (outbox_) outbox_->own();
+    if (outbox_) start_lagging();
 }
 
 ARKE_INLINE void peer::send_turn(std::size_t begin, std::size_t end) {
