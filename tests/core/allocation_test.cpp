@@ -17,14 +17,15 @@
 #endif
 #endif
 
-// Sanitizers have an operator new of their own, and find more with it than this test does without.
-#ifndef ARKE_TEST_HAS_SANITIZER
-
 namespace {
 
 thread_local std::size_t allocations = 0;
 
 }  // namespace
+
+// Sanitizers have an operator new of their own, and find more with it: under one of them nothing is counted, and what is
+// delivered is still checked.
+#ifndef ARKE_TEST_HAS_SANITIZER
 
 // Not inlined: g++ would see new's memory given to free() and warn.
 [[gnu::noinline]] void* operator new(std::size_t size) {
@@ -34,6 +35,8 @@ thread_local std::size_t allocations = 0;
 }
 [[gnu::noinline]] void operator delete(void* memory) noexcept { std::free(memory); }
 [[gnu::noinline]] void operator delete(void* memory, std::size_t) noexcept { std::free(memory); }
+
+#endif
 
 namespace arke::test {
 namespace {
@@ -145,13 +148,13 @@ TEST_CASE("a message in the steady state costs no allocation") {
     CHECK(all.ends.back()->taken > before + 40 * text.size());
 }
 
+#ifndef ARKE_TEST_HAS_SANITIZER
 TEST_CASE("the count sees an allocation where there is one") {
     members all{1};
     all.server.on("text", [](std::string_view v) { static_cast<void>(std::string{v}); });
     CHECK(all.cost_of(event("text", "0", std::string(100, 'x'))) == 1);
 }
+#endif
 
 }  // namespace
 }  // namespace arke::test
-
-#endif
