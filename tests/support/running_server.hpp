@@ -93,6 +93,12 @@ inline config quiet(loop_kind loop, config c = {}) {
     return c;
 }
 
+/// Ids by the query: "/?id=ann" is ann.
+inline config named(loop_kind loop, config c = {}) {
+    c.id_generator = [](const request& r) { return r.query("id").value_or(""); };
+    return quiet(loop, std::move(c));
+}
+
 /// A server on a free port of the loopback. Handlers are added to server(), then start() runs it until the test is over.
 template <class Session>
 class basic_running_server {
