@@ -163,6 +163,10 @@ protected:
     core::endpoint_ptr state_;
 };
 
+/// An endpoint whose connections have no data of the user's attached. A function that takes one by reference serves with a
+/// server, with a further endpoint of it, and with a testing::server.
+using endpoint = basic_endpoint<no_session>;
+
 /// A server: listening sockets, loops, endpoints, and the pages beside them.
 ///
 ///     arke::server server{{.endpoint = "/chat"}};

@@ -108,8 +108,8 @@ struct members {
         core::endpoint& state() { return *state_; }
     };
 
-    const boost::intrusive_ptr<scripted_loop> held{new scripted_loop};
-    scripted_loop& loop{*held};
+    const boost::intrusive_ptr<virtual_loop> held{new virtual_loop};
+    virtual_loop& loop{*held};
     endpoint_with_loops server;
     std::vector<std::unique_ptr<open_end>> ends;
 };

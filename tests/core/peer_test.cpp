@@ -38,7 +38,7 @@ TEST_CASE("frames that came with the handshake are handled after on_connection")
     });
     server.on_message([](connection& c, message_view m) { c.emit_message(m); });
     auto& anna = server.connect(
-        "anna", 0, [](scripted_transport&) {}, client_frame(0x81, "early"));
+        "anna", 0, [](memory_transport&) {}, client_frame(0x81, "early"));
     CHECK(told.read() == "connected, anna says early");
     CHECK(anna.heard() == "text(first) text(early)");
 }
@@ -48,7 +48,7 @@ TEST_CASE("a connection that on_connection refuses hears why") {
     diary told{server};
     server.on_connection([](connection& c) { c.disconnect(close_code::policy_violation, "full"); });
     auto& anna = server.connect(
-        "anna", 0, [](scripted_transport&) {}, client_frame(0x81, "early"));
+        "anna", 0, [](memory_transport&) {}, client_frame(0x81, "early"));
     CHECK(told.read() == "anna gone 1008 full");
     CHECK(anna.heard() == "close(1008 full)");
 }
@@ -77,7 +77,7 @@ TEST_CASE("a client that closes is answered with its code, and our direction end
     CHECK_FALSE(server.is_connected("anna"));
     anna.hangs_up();
     CHECK(anna.heard() == "closed");
-    CHECK(anna.is_freed());
+    CHECK(server.is_freed(anna));
     CHECK(told.read() == "");
 }
 
@@ -101,7 +101,7 @@ TEST_CASE("a server that closes waits for the client's close before it ends") {
     CHECK(anna.heard() == "end");
     anna.hangs_up();
     CHECK(anna.heard() == "closed");
-    CHECK(anna.is_freed());
+    CHECK(server.is_freed(anna));
     CHECK(told.read() == "");
 }
 
@@ -182,7 +182,7 @@ TEST_CASE("a close that is never answered is cut at close_timeout") {
     CHECK(anna.heard() == "close(1000)");
     server.pass(17ms);
     CHECK(anna.heard() == "closed");
-    CHECK(anna.is_freed());
+    CHECK(server.is_freed(anna));
     CHECK(told.read() == "");
 }
 
@@ -226,8 +226,8 @@ TEST_CASE("a stream that ends without a close is abnormal, however politely") {
     ben.vanishes();
     CHECK(told.read() == "ben gone 1006 Connection reset by peer");
     CHECK(ben.heard() == "closed");
-    CHECK(anna.is_freed());
-    CHECK(ben.is_freed());
+    CHECK(server.is_freed(anna));
+    CHECK(server.is_freed(ben));
 }
 
 TEST_CASE("the server's stop says 1001 to everyone") {
@@ -330,7 +330,7 @@ TEST_CASE("who is silent is pinged after ping_period, and cut after pong_timeout
     CHECK(told.read() == "anna error " + std::to_string(static_cast<int>(errc::pong_timeout)) +
                              ", anna gone 1006 nothing was heard from the peer for pong_timeout");
     CHECK(anna.heard() == "closed");
-    CHECK(anna.is_freed());
+    CHECK(server.is_freed(anna));
 }
 
 TEST_CASE("whoever answers pings stays") {
@@ -594,7 +594,7 @@ TEST_CASE("a payload is not copied for those who lag") {
 TEST_CASE("a message larger than the turn buffer keeps its place") {
     const bool in_batches = GENERATE(false, true);
     for (const std::size_t room :
-         {std::size_t{0}, std::size_t{1}, std::size_t{700}, std::size_t{3000}, scripted_transport::everything}) {
+         {std::size_t{0}, std::size_t{1}, std::size_t{700}, std::size_t{3000}, memory_transport::everything}) {
         scripted_server server{{.max_outbox_bytes = 1'000'000}, 1, 1024, in_batches};
         auto& anna = server.connect("anna");
         auto& ben = server.connect("ben");
