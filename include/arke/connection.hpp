@@ -81,6 +81,22 @@ public:
     }
     void emit(std::string_view event) const { deliver(outgoing::of({event, value_kind::text, {}})); }
 
+    /// The same, but not for those who read so slowly that something waits for them already: what is stale at once (a
+    /// position, a level) is better missed than late.
+    template <class T>
+    void emit_volatile(std::string_view event, const T& value) const {
+        const auto encoded = encode_value(value);
+        deliver(outgoing::of({event, encoded.kind(), encoded.data()}, urgency::now_or_never));
+    }
+
+    /// The same, where only the latest counts: an earlier one of the same event and key that still waits for a slow reader is
+    /// taken back, and this one waits at the end. Who keeps up hears every one.
+    template <class T>
+    void emit_latest(std::string_view event, const T& value, std::string_view key = {}) const {
+        const auto encoded = encode_value(value);
+        deliver(outgoing::of({event, encoded.kind(), encoded.data()}, urgency::latest_only, key));
+    }
+
     /// Queues a native message: text as text; bytes as config::binary_messages says; a received message as it came.
     void emit_message(std::string_view text) const;
     void emit_message(bytes_view data) const;
@@ -157,6 +173,16 @@ public:
         deliver(outgoing::of({event, encoded.kind(), encoded.data()}));
     }
     void emit(std::string_view event) const { deliver(outgoing::of({event, value_kind::text, {}})); }
+    template <class T>
+    void emit_volatile(std::string_view event, const T& value) const {
+        const auto encoded = encode_value(value);
+        deliver(outgoing::of({event, encoded.kind(), encoded.data()}, urgency::now_or_never));
+    }
+    template <class T>
+    void emit_latest(std::string_view event, const T& value, std::string_view key = {}) const {
+        const auto encoded = encode_value(value);
+        deliver(outgoing::of({event, encoded.kind(), encoded.data()}, urgency::latest_only, key));
+    }
     void emit_message(std::string_view text) const;
     void emit_message(bytes_view data) const;
     void emit_message(const message_view& message) const { deliver(outgoing::native(message.is_text, message.data)); }
@@ -271,6 +297,12 @@ public:
         return add(own_handlers().pong, std::forward<F>(f));
     }
 
+    /// Hears that everything has left that had to wait because the peer read slowly: buffered_amount() is zero again.
+    template <class F>
+    handler_id on_drain(F&& f) {
+        return add(own_handlers().drain, std::forward<F>(f));
+    }
+
     /// Removes a handler of this connection; false when there is none of that id.
     bool off(handler_id handler);
 
@@ -290,6 +322,20 @@ public:
     }
     void emit(std::string_view event) { deliver(outgoing::of({event, value_kind::text, {}})); }
 
+    /// As target::emit_volatile: not where something waits already.
+    template <class T>
+    void emit_volatile(std::string_view event, const T& value) {
+        const auto encoded = encode_value(value);
+        deliver(outgoing::of({event, encoded.kind(), encoded.data()}, urgency::now_or_never));
+    }
+
+    /// As target::emit_latest: takes back an earlier one of the same event and key that still waits.
+    template <class T>
+    void emit_latest(std::string_view event, const T& value, std::string_view key = {}) {
+        const auto encoded = encode_value(value);
+        deliver(outgoing::of({event, encoded.kind(), encoded.data()}, urgency::latest_only, key));
+    }
+
     /// Sends a native message: text as text; bytes as config::binary_messages says; a received message as it came.
     void emit_message(std::string_view text);
     void emit_message(bytes_view data);
@@ -306,7 +352,7 @@ public:
         return made;
     }
 
-    /// Bytes that wait because the peer reads slowly.
+    /// Bytes that wait because the peer reads slowly; on_drain tells when there are none any more. In its handlers only.
     std::size_t buffered_amount() const noexcept { return buffered(); }
 
     // --- rooms
@@ -359,6 +405,7 @@ private:
     template <class List, class... Args>
     void run(List core::handler_set::*list, const Args&... args);
     void raise(const error_report& report);
+    void count(const error_report& report);
     void raise_current(std::string_view event);
 
     // core::peer
@@ -368,6 +415,7 @@ private:
     void received(const message_view& message) override;
     void received_ping(std::string_view payload) override;
     void received_pong(std::string_view payload) override;
+    void drained() override;
 
     // protocol_user
     void on_event(const event_view& event, answer_sink* asked) override;

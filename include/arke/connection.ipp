@@ -248,6 +248,7 @@ ARKE_INLINE void connection::received(const message_view& message) {
 }
 
 ARKE_INLINE void connection::on_event(const event_view& event, answer_sink* asked) {
+    on_loop().counters().received.events.add();
     const decode_limits limits{owner().settings().max_json_depth};
     std::string why;
     event_call call{*this, event, limits, asked, why};
@@ -284,7 +285,11 @@ ARKE_INLINE void connection::on_event(const event_view& event, answer_sink* aske
     if (listening) raise({errc::unhandled_event, event.name, "nobody listens to this event", {}});
 }
 
-ARKE_INLINE void connection::on_native(const message_view& message) { run(&core::handler_set::message, message); }
+ARKE_INLINE void connection::on_native(const message_view& message) {
+    auto& received = on_loop().counters().received;
+    (message.is_text ? received.texts : received.binaries).add();
+    run(&core::handler_set::message, message);
+}
 
 ARKE_INLINE void connection::on_malformed(std::string_view why) { raise({errc::malformed_event, {}, why, {}}); }
 
@@ -304,6 +309,8 @@ ARKE_INLINE void connection::received_ping(std::string_view payload) {
 ARKE_INLINE void connection::received_pong(std::string_view payload) {
     run(&core::handler_set::pong, as_bytes(payload));
 }
+
+ARKE_COLD_INLINE void connection::drained() { run(&core::handler_set::drain); }
 
 ARKE_INLINE void connection::left(std::string_view room) { run(&core::handler_set::leave, room); }
 
@@ -332,7 +339,22 @@ ARKE_COLD_INLINE void connection::raise_current(std::string_view event) {
     }
 }
 
+ARKE_COLD_INLINE void connection::count(const error_report& report) {
+    // The others are ends, which are counted where they happen; and the unhandled, which may have no report.
+    if (report.code.category() != category()) return;
+    auto& errors = on_loop().counters().errors;
+    switch (static_cast<errc>(report.code.value())) {
+        case errc::malformed_event: return errors.malformed_event.add();
+        case errc::wrong_type: return errors.wrong_type.add();
+        case errc::handler_threw: return errors.handler_threw.add();
+        case errc::name_taken:
+        case errc::too_many_rooms: return errors.other.add();
+        default: return;
+    }
+}
+
 ARKE_COLD_INLINE void connection::raise(const error_report& report) {
+    if (on_loop().in_turn()) count(report);
     bool heard = false;
     const auto one = [&](notify_handler<const error_report&>& h) {
         heard = true;

@@ -5,8 +5,10 @@
 
 #include <boost/asio/any_io_executor.hpp>
 
+#include <chrono>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <stdexcept>
 #include <string>
 #include <string_view>
@@ -81,6 +83,11 @@ public:
     template <class F>
     handler_id on_pong(F&& f) {
         return add(&core::handler_set::pong, std::forward<F>(f));
+    }
+
+    template <class F>
+    handler_id on_drain(F&& f) {
+        return add(&core::handler_set::drain, std::forward<F>(f));
     }
 
     /// Removes a handler of the endpoint. A message that is being dispatched on another loop may still meet it.
@@ -207,16 +214,21 @@ public:
     /// The port of the last listen(); 0 before.
     std::uint16_t port() const noexcept;
 
+    /// What has happened so far, in numbers: a snapshot of all endpoints and loops. Any thread.
+    arke::metrics metrics() const;
+
     /// The implementation of the loops that is in use: what config.listener.loop asks for may not be there.
     loop_kind loop() const noexcept;
 
-    /// Serves until stop(), with this many threads, each a loop of its own. SIGINT and SIGTERM do the same as stop(), unless
-    /// config.listener.stop_on_signals is off. Not for a server inside a caller's io_context, and only once.
+    /// Serves until stop(), with this many threads, each a loop of its own. SIGINT and SIGTERM do the same as stop(), a second
+    /// one cuts at once, unless config.listener.stop_on_signals is off. Not for a server inside a caller's io_context, and only once.
     void run(unsigned threads = 1);
 
-    /// Accepts no more, tells everybody goodbye (1001), waits for at most config.listener.stop_timeout, then cuts. Returns at
-    /// once; run() returns when it is done. From everywhere, as often as one likes.
+    /// Accepts no more, tells everybody goodbye (1001) over the time of config.listener.stop_spread, lets what waits for them
+    /// go out, and at the latest after config.listener.stop_timeout cuts. Returns at once; run() returns when it is done, and
+    /// no handler runs after that. From everywhere, as often as one likes; a further call can only shorten the time.
     void stop();
+    void stop(std::chrono::milliseconds timeout, std::chrono::milliseconds spread = std::chrono::milliseconds{0});
 
     /// Of the first loop.
     boost::asio::any_io_executor get_executor() const;
@@ -237,8 +249,10 @@ void add_files(server_state& s, std::string prefix, const std::string& folder);
 void listen(server_state& s, const std::string& address, int port);
 std::uint16_t port_of(const server_state& s) noexcept;
 loop_kind loop_of(const server_state& s) noexcept;
+metrics metrics_of(const server_state& s);
 void run(std::shared_ptr<server_state> s, unsigned threads);
-void stop(server_state& s);
+void stop(server_state& s, std::optional<std::chrono::milliseconds> timeout = {},
+          std::optional<std::chrono::milliseconds> spread = {});
 void abandon(std::shared_ptr<server_state> s) noexcept;
 template <class Executor>
 Executor executor_of(const server_state& s);
@@ -297,6 +311,11 @@ loop_kind basic_server<Session>::loop() const noexcept {
 }
 
 template <class Session>
+arke::metrics basic_server<Session>::metrics() const {
+    return detail::metrics_of(*server_);
+}
+
+template <class Session>
 void basic_server<Session>::run(unsigned threads) {
     detail::run(server_, threads);
 }
@@ -304,6 +323,11 @@ void basic_server<Session>::run(unsigned threads) {
 template <class Session>
 void basic_server<Session>::stop() {
     detail::stop(*server_);
+}
+
+template <class Session>
+void basic_server<Session>::stop(std::chrono::milliseconds timeout, std::chrono::milliseconds spread) {
+    detail::stop(*server_, timeout, spread);
 }
 
 template <class Session>

@@ -21,7 +21,9 @@ public:
     ARKE_COLD server_state(boost::asio::io_context* context, const core::endpoint_ptr& first) : foreign_{context} {
         site_->listener = first->settings().listener;
         site_->endpoints.push_back(first);
-        first->share_count(site_->connections);
+        site_->load->max_waiting = site_->listener.max_total_outbox_bytes;
+        site_->load->max_per_address = site_->listener.max_connections_per_address;
+        first->share_load(site_->load);
         add_loop();
     }
 
@@ -38,7 +40,7 @@ public:
                                         "\" is there already; choose another path"};
         }
         for (auto& l : loops_) added->add_loop(*l);
-        added->share_count(site_->connections);
+        added->share_load(site_->load);
         site_->endpoints.push_back(added);
     }
 
@@ -66,6 +68,8 @@ public:
 
     std::uint16_t port() const noexcept { return port_; }
 
+    arke::metrics metrics() const { return site_->metrics(); }
+
     ARKE_COLD void run(unsigned threads) {
         if (foreign_ != nullptr) {
             throw std::logic_error{"arke: run(): this server lives in your io_context; call that io_context's run()"};
@@ -80,10 +84,7 @@ public:
 
         if (site_->listener.stop_on_signals) {
             signals_.emplace(*contexts_.front(), SIGINT, SIGTERM);
-            signals_->async_wait(loops_.front()->on_strand([self = weak_from_this()](const error_code& ec) {
-                if (ec) return;
-                if (const auto s = self.lock()) s->stop();
-            }));
+            wait_for_signal();
         }
         std::vector<boost::asio::executor_work_guard<boost::asio::io_context::executor_type>> guards;
         for (auto& c : contexts_) guards.push_back(boost::asio::make_work_guard(*c));
@@ -110,23 +111,37 @@ public:
         if (failure) std::rethrow_exception(failure);
     }
 
-    ARKE_COLD void stop() {
-        std::shared_ptr<teardown> end;
+    ARKE_COLD void stop(std::optional<std::chrono::milliseconds> timeout,
+                        std::optional<std::chrono::milliseconds> spread) {
+        using std::chrono::milliseconds;
+        const auto now = std::chrono::steady_clock::now();
+        const auto deadline = now + std::max(timeout.value_or(site_->listener.stop_timeout), milliseconds{0});
+        const auto told_by = now + std::max(spread.value_or(site_->listener.stop_spread), milliseconds{0});
+        std::vector<std::shared_ptr<farewell>> goodbyes;
         {
             const std::lock_guard lock{parts_mutex_};
-            if (stopped_.exchange(true)) return;
-            end = std::make_shared<teardown>(acceptors_, loops_, site_->endpoints);
+            if (stopped_.exchange(true)) {
+                for (const auto& each : goodbyes_) {
+                    if (const auto still = each.lock()) still->post_hurry(deadline, told_by);
+                }
+                return;
+            }
+            const auto end = std::make_shared<teardown>(acceptors_, loops_, site_->endpoints);
+            for (const auto& l : loops_) {
+                goodbyes.push_back(std::make_shared<farewell>(l, foreign_ == nullptr, end, deadline, told_by));
+                goodbyes_.emplace_back(goodbyes.back());
+            }
+            site_->stopping = true;
+            // The acceptors live on the first loop's strand.
+            loops_.front()->post_to_strand([end] {
+                for (const auto& a : end->acceptors) a->close();
+            });
         }
-        site_->stopping = true;
-        // The acceptors live on the first loop's strand.
-        end->loops.front()->post_to_strand([end] {
-            for (const auto& a : end->acceptors) a->close();
-        });
-        for (const auto& l : end->loops) stop_loop(l, end);
+        for (const auto& each : goodbyes) each->post_begin();
     }
 
     /// The server object goes: whatever still runs ends by itself.
-    void abandon() { stop(); }
+    void abandon() { stop({}, {}); }
 
     const io::asio_loop& first_loop() const noexcept { return *loops_.front(); }
 
@@ -151,6 +166,131 @@ private:
         }
     };
 
+    /// The end of one loop: its users are told one after another, then waited for, then cut. On the loop's strand.
+    class farewell : public std::enable_shared_from_this<farewell> {
+    public:
+        using moment = std::chrono::steady_clock::time_point;
+
+        farewell(io::asio_loop_ptr l, bool owns_context, std::shared_ptr<teardown> end, moment deadline, moment told_by)
+            : loop_{std::move(l)},
+              owns_context_{owns_context},
+              end_{std::move(end)},
+              deadline_{deadline},
+              told_by_{std::min(told_by, deadline)} {}
+
+        void post_begin() {
+            loop_->post_to_strand([self = shared_from_this()] { self->begin(); });
+        }
+
+        void post_hurry(moment deadline, moment told_by) {
+            loop_->post_to_strand([self = shared_from_this(), deadline, told_by] {
+                if (!self->cut_) return;
+                self->told_by_ = std::min({self->told_by_, told_by, deadline});
+                if (deadline < self->deadline_) self->set_deadline(deadline);
+                if (self->tell_) self->tell_some();
+            });
+        }
+
+    private:
+        ARKE_COLD void begin() {
+            began_ = std::chrono::steady_clock::now();
+            cut_.emplace(loop_->context());
+            tell_.emplace(loop_->context());
+            set_deadline(deadline_);
+            {
+                // It begins with what was said before the stop.
+                const core::loop::turn guard{*loop_};
+                waiting_ = loop_->users();
+            }
+            tell_some();
+        }
+
+        ARKE_COLD void set_deadline(moment at) {
+            deadline_ = at;
+            cut_->expires_at(at);
+            cut_->async_wait(loop_->on_strand([self = shared_from_this(), at](const error_code&) {
+                // Moved, unless it was cancelled because everybody has gone.
+                if (self->cut_ && (self->deadline_ == at || self->is_empty_)) self->cut();
+            }));
+        }
+
+        /// As many as should have been told by now.
+        ARKE_COLD void tell_some() {
+            const auto now = std::chrono::steady_clock::now();
+            const bool last = now >= told_by_;
+            const core::loop::turn guard{*loop_};
+            if (!last) {
+                const auto part =
+                    std::chrono::duration<double>(now - began_) / std::chrono::duration<double>(told_by_ - began_);
+                const auto due = static_cast<std::size_t>(part * static_cast<double>(waiting_.size()));
+                for (; told_ < due; ++told_) std::exchange(waiting_[told_], nullptr)->on_stop();
+                tell_->expires_after(std::min<moment::duration>(told_by_ - now, std::chrono::milliseconds{20}));
+                tell_->async_wait(loop_->on_strand([self = shared_from_this()](const error_code& ec) {
+                    if (!ec && self->tell_) self->tell_some();
+                }));
+                return;
+            }
+            tell_.reset();
+            waiting_.clear();
+            // Those too who came in time to be taken and late to be listed.
+            for (const auto& user : loop_->users()) user->on_stop();
+            // What other threads say from now on has nobody to go to.
+            loop_->end_posts();
+            // The loop must not hold what holds the loop.
+            loop_->when_empty(core::task{[weak = weak_from_this()] {
+                const auto self = weak.lock();
+                if (!self || !self->cut_) return;
+                self->is_empty_ = true;
+                self->cut_->cancel();
+            }});
+        }
+
+        ARKE_COLD void cut() {
+            if (tell_) {
+                // The deadline came to meet those who were to be told late.
+                const core::loop::turn guard{*loop_};
+                for (const auto& user : loop_->users()) user->on_stop();
+            }
+            tell_.reset();
+            cut_.reset();
+            waiting_.clear();
+            {
+                const core::loop::turn guard{*loop_};
+                loop_->when_empty(core::task{[] {}});
+                for (const auto& user : loop_->users()) user->on_end(boost::asio::error::operation_aborted);
+            }
+            auto* const own = owns_context_ ? &loop_->context() : nullptr;
+            loop_->shut_down();
+            if (own != nullptr) own->stop();
+        }
+
+        io::asio_loop_ptr loop_;
+        bool owns_context_;
+        bool is_empty_ = false;
+        std::shared_ptr<teardown> end_;
+        moment deadline_;
+        moment told_by_;
+        moment began_;
+        std::vector<core::stream_user_ptr> waiting_;
+        std::size_t told_ = 0;
+        std::optional<io::own_timer> cut_;
+        std::optional<io::own_timer> tell_;
+    };
+
+    ARKE_COLD void wait_for_signal() {
+        signals_->async_wait(loops_.front()->on_strand([self = weak_from_this()](const error_code& ec) {
+            const auto s = ec ? nullptr : self.lock();
+            if (!s) return;
+            // Whoever presses Ctrl-C twice does not want to wait.
+            s->wait_for_signal();
+            if (std::exchange(s->signalled_, true)) {
+                s->stop(std::chrono::milliseconds{0}, {});
+            } else {
+                s->stop({}, {});
+            }
+        }));
+    }
+
     ARKE_COLD void check_not_serving(const char* what) const {
         if (serving_) {
             throw std::logic_error{std::string{"arke: "} + what +
@@ -170,17 +310,23 @@ private:
 
     /// A socket has come: the loop with the fewest takes it.
     ARKE_COLD static void welcome(const std::shared_ptr<http::site>& s, const loop_list& loops, io::accepted a) {
-        const auto there = s->connections->load(std::memory_order_relaxed);
+        const auto there = s->load->connections.load(std::memory_order_relaxed);
         const auto most = s->listener.max_connections;
         // Some more are told that it is full; past that there is not even time for an answer.
         constexpr std::size_t polite = 1024;
-        if (there >= most + polite || s->stopping.load(std::memory_order_relaxed)) return io::close_socket(a.socket);
-        const bool full = there >= most;
+        auto& counters = loops.front()->counters();
+        counters.accepted.add();
+        if (there >= most + polite || s->stopping.load(std::memory_order_relaxed)) {
+            counters.turned_away.add();
+            return io::close_socket(a.socket);
+        }
         io::asio_loop* best = loops.front().get();
         for (const auto& l : loops) {
             if (l->load() < best->load()) best = l.get();
         }
+        const auto group = s->load->max_per_address == 0 ? std::string{} : io::address_group(a.address);
         boost::intrusive_ptr<http::session> made{new http::session{s, *best, std::move(a.address), a.port}};
+        const int refusal = there >= most ? 503 : s->load->enter(*made, group) ? 0 : 429;
         // The socket belongs to the post until it runs; a loop that has ended drops the post.
         struct owned {
             io::native_socket socket;
@@ -193,30 +339,9 @@ private:
             }
         };
         auto holder = std::make_unique<owned>(a.socket);
-        best->post([made, full, best, holder = std::move(holder)]() mutable {
+        best->post([made, refusal, best, holder = std::move(holder)]() mutable {
             holder->taken = true;
-            if (auto* t = best->attach(holder->socket, made)) made->start(*t, full);
-        });
-    }
-
-    ARKE_COLD void stop_loop(const io::asio_loop_ptr& l, const std::shared_ptr<teardown>& end) {
-        const auto deadline = site_->listener.stop_timeout;
-        boost::asio::io_context* const own = foreign_ == nullptr ? &l->context() : nullptr;
-        l->post_to_strand([l = l, own, deadline, end = end] {
-            const auto timer = std::make_shared<io::own_timer>(l->context(), deadline);
-            timer->async_wait(l->on_strand([l = l, own, timer = timer, end = end](const error_code&) {
-                {
-                    const core::loop::turn guard{*l};
-                    for (const auto& user : l->users()) user->on_end(boost::asio::error::operation_aborted);
-                }
-                l->shut_down();
-                if (own != nullptr) own->stop();
-            }));
-            // The turn begins with what was said before the stop; what other threads say from now on has nobody to go to.
-            const core::loop::turn guard{*l};
-            l->end_posts();
-            for (const auto& user : l->users()) user->on_stop();
-            l->when_empty(core::task{[timer] { timer->cancel(); }});
+            if (auto* t = best->attach(holder->socket, made)) made->start(*t, refusal);
         });
     }
 
@@ -231,6 +356,8 @@ private:
     std::mutex parts_mutex_;  // loops_ and acceptors_, between run() or listen() and a stop() in another thread
     std::atomic<bool> serving_{false};
     std::atomic<bool> stopped_{false};
+    bool signalled_ = false;
+    std::vector<std::weak_ptr<farewell>> goodbyes_;
 };
 
 ARKE_COLD_INLINE std::shared_ptr<server_state> make_server(boost::asio::io_context* context,
@@ -250,9 +377,14 @@ ARKE_COLD_INLINE std::uint16_t port_of(const server_state& s) noexcept { return 
 
 ARKE_COLD_INLINE loop_kind loop_of(const server_state& s) noexcept { return s.first_loop().kind(); }
 
+ARKE_COLD_INLINE metrics metrics_of(const server_state& s) { return s.metrics(); }
+
 ARKE_COLD_INLINE void run(std::shared_ptr<server_state> s, unsigned threads) { s->run(threads); }
 
-ARKE_COLD_INLINE void stop(server_state& s) { s.stop(); }
+ARKE_COLD_INLINE void stop(server_state& s, std::optional<std::chrono::milliseconds> timeout,
+                           std::optional<std::chrono::milliseconds> spread) {
+    s.stop(timeout, spread);
+}
 
 ARKE_COLD_INLINE void abandon(std::shared_ptr<server_state> s) noexcept { s->abandon(); }
 

@@ -14,6 +14,7 @@
 #include <arke/core/handlers.ipp>
 #include <arke/core/hub.ipp>
 #include <arke/core/loop.ipp>
+#include <arke/core/metrics.ipp>
 #include <arke/core/peer.ipp>
 #include <arke/event/event_view.ipp>
 #include <arke/event/iris.ipp>

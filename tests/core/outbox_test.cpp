@@ -46,7 +46,7 @@ TEST_CASE("an outbox keeps the order of copies, views and shared frames") {
     box.add_view(view);
     box.add_copy("copy again ");
     box.add_shared(shared("shared "));
-    box.add_shared(shared("and the end of shared"), 15);
+    box.add_shared(shared("shared"));
     box.add_copy("");
     box.add_view("");
     box.add_shared(shared(""));

@@ -54,7 +54,8 @@ public:
             CHECK(is_freed(c));
             if (!c.was_refused()) CHECK(c.stream().misuse == "");
         }
-        CHECK(hub().connections()->load() == 0);
+        CHECK(hub().load()->connections.load() == 0);
+        CHECK(hub().load()->waiting.load() == 0);
     }
 
     /// Whether nobody holds the connection any more.

@@ -22,6 +22,14 @@ enum class duplicate_id {
     replace,  ///< The newcomer gets the id; the first is closed with 1008.
 };
 
+/// What happens to an event or native message that does not fit into config::max_outbox_bytes of a peer that reads slowly.
+enum class overflow {
+    close,  ///< The peer is closed with 1013.
+    drop,   ///< The peer misses it; counted in metrics::dropped. What waits already, and control frames, stay.
+    coalesce,  ///< Every event is sent as by emit_latest(): of those of one name that wait, the peer gets only the newest. What
+               ///< does not fit all the same closes the peer with 1013.
+};
+
 /// Which implementation of the event loop serves the connections.
 enum class loop_kind {
     automatic,  ///< epoll on Linux, portable elsewhere. Not io_uring, which is quicker with many small messages and dearer in
@@ -48,6 +56,14 @@ struct listener_config {
     /// Connections at once, those still in their HTTP part included. At the bound: 503 with Retry-After.
     std::size_t max_connections = 1'000'000;
 
+    /// Connections at once from one address, those in their HTTP part included; 0 is no bound. Behind a proxy all come from
+    /// the proxy's address, so it is off by default. At the bound: 429.
+    std::size_t max_connections_per_address = 0;
+
+    /// Bytes that may wait for all peers together. At the bound new connections hear 503, and those for whom most waits are
+    /// closed with 1013, until an eighth of it is free.
+    std::size_t max_total_outbox_bytes = 1024UL * 1024 * 1024;
+
     /// Connections that the kernel may hold for us before accept. The kernel's own limit also applies.
     int backlog = 4096;
 
@@ -58,8 +74,16 @@ struct listener_config {
     /// Whether run() ends on SIGINT and SIGTERM as by stop().
     bool stop_on_signals = true;
 
-    /// How long stop() lets peers answer the close frame and take what waits for them. At the bound: cut.
+    /// How long stop() lets peers take what waits for them and answer the close frame, stop_spread included. At the bound: cut.
     std::chrono::milliseconds stop_timeout{5'000};
+
+    /// Over which time stop() tells peers goodbye, one after another, so that they do not all come back at once; those that
+    /// have not been told are served as before. Zero: all at once. Less than stop_timeout.
+    std::chrono::milliseconds stop_spread{0};
+
+    /// The path where GET answers with server.metrics() as Prometheus reads it. Empty: nowhere. Whoever can ask can read it: let
+    /// a proxy keep strangers away.
+    std::string metrics_path{};
 
     /// The receive buffer that all connections of a loop share, in bytes. At least 4 KiB.
     std::size_t read_buffer_size = 512 * 1024;
@@ -106,9 +130,12 @@ struct config {
     /// Levels of nesting in JSON data. One more: the event is reported as errc::wrong_type.
     unsigned max_json_depth = 128;
 
-    /// Bytes that may wait for one peer after the kernel has taken what it takes. What would pass it closes the peer with
-    /// 1013. A single message larger than this is still taken while nothing waits.
+    /// Bytes that may wait for one peer after the kernel has taken what it takes. At the bound: on_overflow. A single message
+    /// larger than this is still taken while nothing waits.
     std::size_t max_outbox_bytes = 1024 * 1024;
+
+    /// What happens at max_outbox_bytes.
+    overflow on_overflow = overflow::close;
 
     /// Rooms that one connection may be in. At the bound join() says no.
     std::size_t max_rooms = 1024;

@@ -20,13 +20,15 @@ enum class errc {
     not_deliverable,      ///< The receiver's protocol cannot carry this event.
     frame_violation,      ///< The peer broke the framing rules (close 1002, 1007, 1008).
     message_too_big,      ///< A message over config::max_message_size (close 1009).
-    outbox_full,          ///< More waits for the peer than config::max_outbox_bytes (close 1013).
+    outbox_full,          ///< More waits for the peer than config::max_outbox_bytes, or it is among those for whom most
+                          ///< waits at listener_config::max_total_outbox_bytes (close 1013).
     pong_timeout,         ///< Nothing was heard for config::pong_timeout.
     write_timeout,        ///< The peer took no byte for config::write_timeout.
     close_timeout,        ///< The peer did not answer our close frame in time.
     replaced,             ///< Another connection took over this id (config::on_duplicate_id).
     name_taken,           ///< A room name that is another connection's id.
     too_many_rooms,       ///< A join over config::max_rooms.
+    out_of_memory,        ///< No memory for something of this connection (close 1011, where that can still be said).
 };
 
 namespace detail {
@@ -44,13 +46,14 @@ public:
             case errc::not_deliverable: return "the receiver's protocol cannot carry this event";
             case errc::frame_violation: return "the peer broke the WebSocket framing rules";
             case errc::message_too_big: return "the message is larger than max_message_size";
-            case errc::outbox_full: return "more waits for the peer than max_outbox_bytes";
+            case errc::outbox_full: return "more waits for the peer than may";
             case errc::pong_timeout: return "nothing was heard from the peer for pong_timeout";
             case errc::write_timeout: return "the peer took no byte for write_timeout";
             case errc::close_timeout: return "the peer did not answer the close frame";
             case errc::replaced: return "another connection took over this id";
             case errc::name_taken: return "the room name is another connection's id";
             case errc::too_many_rooms: return "the connection is in max_rooms rooms already";
+            case errc::out_of_memory: return "there was no memory for something of this connection";
         }
         return "unknown";
     }

@@ -29,17 +29,19 @@ ARKE_COLD_INLINE void check_config(const config& c) {
         }
     };
 
-    if (!c.endpoint.empty() && c.endpoint.front() != '/') {
-        refuse("endpoint is \"" + c.endpoint + "\"; write a path that starts with '/', or \"\" for no WebSocket");
-    }
-    for (const char ch : c.endpoint) {
-        const auto byte = static_cast<unsigned char>(ch);
-        if (byte <= 0x20 || byte >= 0x7F || ch == '?' || ch == '#') {
-            refuse(
-                "endpoint is \"" + detail::printable(c.endpoint) +
-                "\"; it is compared with the path of a request, so leave out spaces, '?', '#' and what is not ASCII");
+    const auto check_path = [&](const std::string& field, const std::string& path) {
+        if (!path.empty() && path.front() != '/')
+            refuse(field + " is \"" + path + "\"; write a path that starts with '/', or \"\" for none");
+        for (const char ch : path) {
+            const auto byte = static_cast<unsigned char>(ch);
+            if (byte <= 0x20 || byte >= 0x7F || ch == '?' || ch == '#') {
+                refuse(field + " is \"" + detail::printable(path) +
+                       "\"; it is compared with the path of a request, so leave out spaces, '?', '#' and what is not "
+                       "ASCII");
+            }
         }
-    }
+    };
+    check_path("endpoint", c.endpoint);
     positive("write_timeout", c.write_timeout);
     positive("pong_timeout", c.pong_timeout);
     positive("close_timeout", c.close_timeout);
@@ -81,9 +83,18 @@ ARKE_COLD_INLINE void check_config(const config& c) {
     const auto& l = c.listener;
     positive("listener.handshake_timeout", l.handshake_timeout);
     positive("listener.stop_timeout", l.stop_timeout);
+    if (l.stop_spread.count() < 0 || l.stop_spread >= l.stop_timeout) {
+        refuse("listener.stop_spread is " + std::to_string(l.stop_spread.count()) + " ms and stop_timeout " +
+               std::to_string(l.stop_timeout.count()) +
+               " ms; set stop_spread from zero to below stop_timeout, so that the last to be told has time to go");
+    }
     at_least("listener.max_header_bytes", l.max_header_bytes, std::size_t{256});
     at_least("listener.max_header_fields", l.max_header_fields, std::size_t{8});
     at_least("listener.max_connections", l.max_connections, std::size_t{1});
+    at_least("listener.max_total_outbox_bytes", l.max_total_outbox_bytes, std::size_t{1});
+    check_path("listener.metrics_path", l.metrics_path);
+    if (!l.metrics_path.empty() && l.metrics_path == c.endpoint)
+        refuse("listener.metrics_path is the endpoint \"" + c.endpoint + "\"; give the metrics a path of their own");
     at_least("listener.backlog", l.backlog, 1);
     at_least("listener.read_buffer_size", l.read_buffer_size, std::size_t{4096});
     at_least("listener.write_buffer_size", l.write_buffer_size, std::size_t{1024});

@@ -71,6 +71,7 @@ struct handler_set {
     handler_list<notify_handler<std::string_view>> leave;
     handler_list<notify_handler<bytes_view>> ping;
     handler_list<notify_handler<bytes_view>> pong;
+    handler_list<notify_handler<>> drain;
 
     std::uint64_t last_id = 0;
     unsigned running = 0;  // handlers of this set that are on the stack
@@ -92,8 +93,8 @@ struct handler_set {
     void compact();
 
 private:
-    std::array<any_handler_list*, 8> lists() noexcept {
-        return {&any, &connection, &message, &disconnect, &error, &leave, &ping, &pong};
+    std::array<any_handler_list*, 9> lists() noexcept {
+        return {&any, &connection, &message, &disconnect, &error, &leave, &ping, &pong, &drain};
     }
 };
 

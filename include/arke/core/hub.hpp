@@ -119,6 +119,9 @@ public:
 
     std::vector<std::string> members(std::string_view name) const;
 
+    /// Cuts those for whom most waits, until an eighth of the bound is free, once it is passed.
+    void relieve();
+
 private:
     struct encoded;
     void take_out(peer& p, std::size_t index);
@@ -133,6 +136,8 @@ private:
     std::uint32_t mark_ = 0;
     bool delivering_ = false;
     std::vector<peer_ptr> to_forget_;
+    friend class hub;
+    bool relief_posted_ = false;
 };
 
 /// Everything that belongs to one endpoint: its config, its protocols, its connections and rooms over all loops.
@@ -159,6 +164,11 @@ public:
 
     /// Out of the index and all rooms. On the peer's loop; once.
     void forget(peer& p) override;
+
+    void on_overload(loop& on) override;
+
+    /// Adds what the loops and this endpoint have counted: `loops` only for one of the endpoints that share them.
+    void add_metrics(metrics& to, bool loops) const;
 
     /// Lets go of all peers, because the loops have ended. Those that are still open run no handler any more. No loop may run.
     void clear();

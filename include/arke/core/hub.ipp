@@ -138,8 +138,8 @@ ARKE_INLINE void shard::give(peer& p, encoded* frames, const outgoing& out, cons
         }
     }
     switch (frame.is) {
-        case encoded::state::in_turn_buffer: p.send_turn(frame.begin, frame.end); break;
-        case encoded::state::shared: p.send_shared(frame.frame); break;
+        case encoded::state::in_turn_buffer: p.send_turn(frame.begin, frame.end, out); break;
+        case encoded::state::shared: p.send_shared(frame.frame, out); break;
         default: hub_.not_deliverable.fetch_add(1, std::memory_order_relaxed); break;
     }
 }
@@ -278,6 +278,45 @@ ARKE_INLINE void hub::forget(peer& p) {
     if (found != ids_.end() && found->get() == &p) {
         held = *found;
         ids_.erase(found);
+    }
+}
+
+ARKE_COLD_INLINE void hub::on_overload(loop& on) {
+    auto& home = shard_of(on);
+    if (home.relief_posted_) return;
+    // Not here: members may be being walked, and the largest is known when everybody has got theirs.
+    on.post([held = boost::intrusive_ptr<hub>{this}, &home] { home.relieve(); });
+    home.relief_posted_ = true;
+}
+
+ARKE_COLD_INLINE void shard::relieve() {
+    relief_posted_ = false;
+    const auto& load = *hub_.load();
+    if (!load.is_over()) return;
+    std::vector<peer_ptr> lagging;
+    for (auto* p : peers_) {
+        if (p->is_lagging()) lagging.emplace_back(p);
+    }
+    std::sort(lagging.begin(), lagging.end(),
+              [](const auto& a, const auto& b) { return a->buffered() > b->buffered(); });
+    const auto enough = load.max_waiting - load.max_waiting / 8;
+    for (const auto& p : lagging) {
+        if (load.waiting.load(std::memory_order_relaxed) <= enough) break;
+        p->cut_too_slow();
+    }
+}
+
+ARKE_COLD_INLINE void hub::add_metrics(metrics& to, bool loops) const {
+    to.connections += size();
+    to.errors.unhandled_event += unhandled.load(std::memory_order_relaxed);
+    to.dropped.not_deliverable += not_deliverable.load(std::memory_order_relaxed);
+    if (!loops) return;
+    to.sockets += load()->connections.load(std::memory_order_relaxed);
+    to.outbox_bytes += load()->waiting.load(std::memory_order_relaxed);
+    const std::lock_guard lock{index_mutex_};
+    for (const auto& l : loops_) {
+        add(to, l->counters());
+        to.loops.push_back(l->counters().snapshot(l->load()));
     }
 }
 

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <arke/base/compile.hpp>
+#include <arke/core/metrics.hpp>
 #include <arke/core/timing_wheel.hpp>
 #include <arke/core/transport.hpp>
 
@@ -83,11 +84,7 @@ private:
 class loop : public boost::intrusive_ref_counter<loop, boost::thread_safe_counter> {
 public:
     loop(std::size_t index, std::size_t write_buffer_size, millis now, bool sends_in_batches = false)
-        : index_{index},
-          sends_in_batches_{sends_in_batches},
-          buffer_{write_buffer_size},
-          wheel_{now},
-          now_{now} {}
+        : index_{index}, sends_in_batches_{sends_in_batches}, buffer_{write_buffer_size}, wheel_{now}, now_{now} {}
     loop(const loop&) = delete;
     loop& operator=(const loop&) = delete;
     virtual ~loop() = default;
@@ -172,6 +169,16 @@ public:
     void add_load() noexcept { load_.fetch_add(1, std::memory_order_relaxed); }
     void remove_load() noexcept { load_.fetch_sub(1, std::memory_order_relaxed); }
 
+    /// What has happened on this loop. Changed on the loop, read by any thread.
+    core::counters& counters() noexcept { return counters_; }
+    const core::counters& counters() const noexcept { return counters_; }
+
+    /// The input of one connection has been served.
+    void note_served() noexcept {
+        const auto now = ticks();
+        counters_.longest_handler.raise_to(now - std::exchange(mark_, now));
+    }
+
     /// Has `then` done once this loop has no connections; at the end of that turn. In a turn.
     void when_empty(task then) {
         when_empty_ = std::move(then);
@@ -238,6 +245,9 @@ private:
     std::vector<stream_user_ptr> retired_;
     std::vector<std::shared_ptr<const void>> retired_things_;
     std::atomic<std::size_t> load_{0};
+    core::counters counters_;
+    std::uint64_t turn_began_ = 0;  // ticks, as the next
+    std::uint64_t mark_ = 0;        // when the last connection had been served
 
     task when_empty_;
     bool waits_for_empty_ = false;

@@ -6,6 +6,7 @@ namespace arke::core {
 
 ARKE_INLINE void loop::begin_turn() {
     now_ = read_clock();
+    turn_began_ = mark_ = ticks();
     // What was posted comes first: a thread that posts and then finds itself on this loop must not overtake itself.
     if (!has_posts_.load(std::memory_order_relaxed)) return;
     {
@@ -15,6 +16,7 @@ ARKE_INLINE void loop::begin_turn() {
     }
     for (auto& work : running_) work();
     running_.clear();
+    mark_ = ticks();
 }
 
 ARKE_INLINE void loop::end_turn() {
@@ -44,6 +46,7 @@ ARKE_INLINE void loop::end_turn() {
         alarm_ = wheel_.next();
         set_alarm(alarm_);
     }
+    counters_.count_turn(ticks() - turn_began_);
 }
 
 ARKE_INLINE void loop::flush_all() {

@@ -8,7 +8,9 @@
 #include <cstring>
 #include <memory>
 #include <span>
+#include <string>
 #include <string_view>
+#include <unordered_map>
 #include <utility>
 #include <vector>
 
@@ -18,9 +20,13 @@ namespace arke::core {
 /// buffer.
 ///
 /// Small pieces are copied together; frames that many share are referenced, so that a broadcast to a thousand peers that do
-/// not read is stored once.
+/// not read is stored once. A frame with a key stands alone, and can be taken back as long as no byte of it has been sent.
 class outbox {
 public:
+    outbox() = default;
+    outbox(const outbox&) = delete;
+    outbox& operator=(const outbox&) = delete;
+
     /// Bytes that wait.
     std::size_t size() const noexcept { return size_; }
     bool empty() const noexcept { return size_ == 0; }
@@ -28,17 +34,44 @@ public:
     /// Bytes of somebody else's, until own() is called.
     void add_view(std::string_view bytes) { add({bytes, nullptr, nullptr, 0}); }
 
-    void add_shared(shared_frame_ptr frame, std::size_t from = 0) {
-        const auto bytes = frame->view().substr(from);
-        add({bytes, std::move(frame), nullptr, 0});
+    void add_shared(shared_frame_ptr frame, const std::string& key = {}) {
+        const auto bytes = frame->view();
+        add({bytes, std::move(frame), nullptr, 0}, key);
     }
+
+    void add_copy(std::string_view bytes, const std::string& key) {
+        if (key.empty()) return add_copy(bytes);
+        auto own = std::make_unique_for_overwrite<char[]>(bytes.size());
+        std::memcpy(own.get(), bytes.data(), bytes.size());
+        const std::string_view copy{own.get(), bytes.size()};
+        add({copy, nullptr, std::move(own), bytes.size()}, key);
+    }
+
+    /// Takes back the frame of this key. False: there is none, or it is on its way.
+    bool forget(const std::string& key) {
+        if (!places_) return false;
+        const auto found = places_->find(key);
+        if (found == places_->end()) return false;
+        auto& p = pieces_[found->second - base_];
+        size_ -= p.bytes.size();
+        p = {};
+        places_->erase(found);
+        ++holes_;
+        if (holes_ > 64 && holes_ * 2 > pieces_.size() - first_) close_holes();
+        return true;
+    }
+
+    /// The change of size() since the last call, as a number to be added; and what all calls add up to.
+    std::size_t uncounted() noexcept { return size_ - std::exchange(counted_, size_); }
+    std::size_t counted() const noexcept { return counted_; }
 
     void add_copy(std::string_view bytes) {
         if (bytes.empty()) return;
         if (first_ != pieces_.size()) {
             auto& last = pieces_.back();
             const auto end = last.bytes.data() + last.bytes.size();
-            if (last.own && static_cast<std::size_t>(last.own.get() + last.capacity - end) >= bytes.size()) {
+            if (last.own && last.key == nullptr &&
+                static_cast<std::size_t>(last.own.get() + last.capacity - end) >= bytes.size()) {
                 std::memcpy(last.own.get() + (end - last.own.get()), bytes.data(), bytes.size());
                 last.bytes = {last.bytes.data(), last.bytes.size() + bytes.size()};
                 size_ += bytes.size();
@@ -57,7 +90,9 @@ public:
     /// Fills `out` with what should be sent first; returns how many pieces that is.
     std::size_t peek(std::span<segment> out) const noexcept {
         std::size_t count = 0;
-        for (auto i = first_; i != pieces_.size() && count != out.size(); ++i) out[count++] = pieces_[i].bytes;
+        for (auto i = first_; i != pieces_.size() && count != out.size(); ++i) {
+            if (!pieces_[i].bytes.empty()) out[count++] = pieces_[i].bytes;
+        }
         return count;
     }
 
@@ -66,6 +101,12 @@ public:
         size_ -= count;
         while (count != 0) {
             auto& head = pieces_[first_];
+            if (head.bytes.empty()) {
+                --holes_;
+                ++first_;
+                continue;
+            }
+            if (head.key != nullptr) places_->erase(places_->find(*std::exchange(head.key, nullptr)));
             const auto part = std::min(count, head.bytes.size());
             head.bytes.remove_prefix(part);
             count -= part;
@@ -73,11 +114,13 @@ public:
             head = {};
             ++first_;
         }
-        if (first_ == pieces_.size()) {
+        if (size_ == 0) {
+            base_ += pieces_.size();
             pieces_.clear();
-            first_ = 0;
+            first_ = holes_ = 0;
         } else if (first_ >= 64 && first_ * 2 >= pieces_.size()) {
             pieces_.erase(pieces_.begin(), pieces_.begin() + static_cast<std::ptrdiff_t>(first_));
+            base_ += first_;
             first_ = 0;
         }
     }
@@ -85,12 +128,13 @@ public:
     /// Copies what add_view() only referred to.
     void own() {
         if (std::none_of(pieces_.begin() + static_cast<std::ptrdiff_t>(first_), pieces_.end(),
-                         [](const piece& p) { return !p.frame && !p.own; })) {
+                         [](const piece& p) { return !p.bytes.empty() && !p.frame && !p.own; })) {
             return;
         }
+        // Views come before the peer lags, and keys only after that.
         auto before = std::exchange(pieces_, std::vector<piece>{});
         const auto first = std::exchange(first_, 0);
-        size_ = 0;
+        size_ = holes_ = 0;
         for (auto i = first; i != before.size(); ++i) {
             auto& p = before[i];
             if (p.frame || p.own) {
@@ -107,17 +151,43 @@ private:
         shared_frame_ptr frame;
         std::unique_ptr<char[]> own;
         std::size_t capacity = 0;
+        const std::string* key = nullptr;  // of places_
     };
 
-    void add(piece p) {
+    void add(piece p, const std::string& key = {}) {
         if (p.bytes.empty()) return;
-        size_ += p.bytes.size();
+        const auto size = p.bytes.size();
+        if (!key.empty()) {
+            if (!places_) places_ = std::make_unique<places>();
+            const auto [at, is_new] = places_->try_emplace(key, base_ + pieces_.size());
+            // One that is still there was not forgotten: it waits like any other from now on.
+            if (!is_new) pieces_[std::exchange(at->second, base_ + pieces_.size()) - base_].key = nullptr;
+            p.key = &at->first;
+        }
         pieces_.push_back(std::move(p));
+        size_ += size;
     }
+
+    void close_holes() {
+        std::size_t to = 0;
+        for (auto from = first_; from != pieces_.size(); ++from) {
+            if (pieces_[from].bytes.empty()) continue;
+            if (pieces_[from].key != nullptr) (*places_)[*pieces_[from].key] = base_ + to;
+            pieces_[to++] = std::move(pieces_[from]);
+        }
+        pieces_.resize(to);
+        first_ = holes_ = 0;
+    }
+
+    using places = std::unordered_map<std::string, std::size_t>;
 
     std::vector<piece> pieces_;
     std::size_t first_ = 0;
     std::size_t size_ = 0;
+    std::size_t counted_ = 0;
+    std::size_t holes_ = 0;           // among the pieces from first_ on
+    std::size_t base_ = 0;            // pieces_[i] has the number base_ + i, which stays
+    std::unique_ptr<places> places_;  // of the frames with a key, by number
 };
 
 }  // namespace arke::core

@@ -14,8 +14,11 @@
 #include <cstdint>
 #include <cstring>
 #include <memory>
+#include <mutex>
 #include <string>
 #include <string_view>
+#include <unordered_map>
+#include <utility>
 #include <vector>
 
 namespace arke::core {
@@ -32,6 +35,33 @@ struct room {
 struct membership {
     room* in;
     std::size_t place;
+};
+
+/// What a server bears at this moment, over all its loops. Any thread.
+class server_load {
+public:
+    std::atomic<std::size_t> connections{0};  ///< Those in their HTTP part included; peers count until they are freed.
+    std::atomic<std::size_t> waiting{0};      ///< Bytes in the outboxes of peers that lag.
+
+    // Set before the server serves.
+    std::size_t max_waiting = listener_config{}.max_total_outbox_bytes;
+    std::size_t max_per_address = 0;
+
+    bool is_over() const noexcept { return waiting.load(std::memory_order_relaxed) > max_waiting; }
+
+    /// Counts somebody at an address. False, and nothing, at max_per_address.
+    bool enter(const stream_user& who, const std::string& address);
+
+    /// Whoever counted counts from now on as another: an HTTP session as the peer that it has become.
+    void hand_over(const stream_user& from, const stream_user& to);
+    void leave(const stream_user& who) noexcept;
+
+private:
+    using count = std::unordered_map<std::string, std::size_t>;
+
+    std::mutex mutex_;
+    count at_;
+    std::unordered_map<const stream_user*, count::iterator> who_;  // a node stays where it is
 };
 
 /// What the peers of one endpoint have in common.
@@ -51,13 +81,14 @@ public:
     const protocol& protocol_at(std::size_t index) const noexcept { return *protocols_[index]; }
     std::size_t protocol_count() const noexcept { return protocols_.size(); }
 
-    /// How many connections a server has, over all its endpoints and its HTTP side; peers count themselves, until they are
-    /// freed.
-    using connection_count = std::atomic<std::size_t>;
-    const std::shared_ptr<connection_count>& connections() const noexcept { return connections_; }
+    /// The burden of the server, which all its endpoints and its HTTP side share.
+    const std::shared_ptr<server_load>& load() const noexcept { return load_; }
 
     /// Before the first connection.
-    void share_count(std::shared_ptr<connection_count> with) { connections_ = std::move(with); }
+    void share_load(std::shared_ptr<server_load> with) { load_ = std::move(with); }
+
+    /// More waits for all peers together than may. On the peer's loop, in a turn, in the midst of a delivery.
+    virtual void on_overload(loop& on) = 0;
 
     /// Takes a peer out of everything, because it is over. On the peer's loop; once.
     virtual void forget(peer& p) = 0;
@@ -67,7 +98,7 @@ private:
     millis ping_period_;
     wire::frame_limits limits_;
     std::vector<std::unique_ptr<protocol>> protocols_;
-    std::shared_ptr<connection_count> connections_ = std::make_shared<connection_count>(0);
+    std::shared_ptr<server_load> load_ = std::make_shared<server_load>();
 };
 
 /// One WebSocket connection without the API around it: frames in, frames out, the closing handshake, the deadlines.
@@ -101,6 +132,7 @@ public:
         if (state_ != state::open) return;
         char* const at = reserve(wire::frame_header_size(payload.size()) + payload.size());
         if (at == nullptr) return send_apart(code, payload);
+        count_sent(code);
         char* const body = wire::write_frame_header(at, code, payload.size());
         if (!payload.empty()) std::memcpy(body, payload.data(), payload.size());
     }
@@ -108,17 +140,23 @@ public:
     /// Sends what the peer's protocol makes of it. False, and a sentence, when the protocol cannot carry it.
     bool send(const outgoing& out, std::string& why);
 
-    /// A part of the turn buffer that holds a frame for this peer and others.
-    void send_turn(std::size_t begin, std::size_t end);
+    /// A part of the turn buffer that holds the frame of `out` for this peer and others.
+    void send_turn(std::size_t begin, std::size_t end, const outgoing& out);
 
-    /// A frame that is too large to be copied for each.
-    void send_shared(const shared_frame_ptr& frame);
+    /// The same as a frame that is too large to be copied for each.
+    void send_shared(const shared_frame_ptr& frame, const outgoing& out);
 
     /// Begins the closing handshake. What was sent before still goes out. `by`, when given, is reported.
     void close(close_code code, std::string_view reason, errc by = {});
 
     /// Ends it at once; finish() reports `what`.
     void abort(errc what);
+
+    /// The same, because too much waits for it and others need the memory.
+    void cut_too_slow();
+
+    /// Whether the kernel takes nothing for now.
+    bool is_lagging() const noexcept { return lagging_; }
 
     /// Sends what was gathered for this peer in this turn.
     void flush_turn() override;
@@ -137,7 +175,7 @@ public:
     void on_writable() override;
     void on_end(error_code why) override;
     void on_timer(millis now) override;
-    void on_stop() override { close(close_code::going_away, "the server stops"); }
+    void on_stop() override;
 
 protected:
     /// The connection has begun: the application hears of it.
@@ -147,6 +185,9 @@ protected:
     virtual void received(const message_view& message) = 0;
     virtual void received_ping(std::string_view payload) = 0;
     virtual void received_pong(std::string_view payload) = 0;
+
+    /// Everything that waited is with the kernel.
+    virtual void drained() = 0;
 
     std::vector<std::string> joined_rooms() const;
 
@@ -198,9 +239,20 @@ private:
 
     /// Sends a frame that does not go by the turn buffer.
     void send_apart(wire::opcode code, std::string_view payload);
+
+    /// Whether something more may wait; what happens otherwise has happened then. Only while it lags. `out` where an event is
+    /// known.
+    bool may_wait(std::size_t more, bool is_control, const outgoing* out = nullptr);
+
+    /// What makes this and a newer event the same; empty: nothing.
+    std::string key_of(const outgoing& out) const;
+    outbox& own_outbox();
     void add_to_outbox(std::string_view bytes);
-    bool outbox_has_room(std::size_t more);
-    void overflow();
+    void drop_outbox() noexcept;
+
+    /// What waits has become more or less.
+    void note_waiting();
+    void too_slow();
     void flush();
     void flush_outbox();
     void start_lagging();
@@ -210,7 +262,19 @@ private:
         loop_->add_dirty(*this);
     }
     void send_close(close_code code, std::string_view reason);
-    void leave_open(close_code code, std::string_view reason, errc by = {});
+    void count_sent(const outgoing& out) noexcept {
+        if (out.is_native) return count_sent(out.is_text ? wire::opcode::text : wire::opcode::binary);
+        loop_->counters().sent.events.add();
+    }
+    ARKE_ALWAYS_INLINE void count_sent(wire::opcode code) noexcept {
+        auto& sent = loop_->counters().sent;
+        if (code == wire::opcode::text) return sent.texts.add();
+        if (code == wire::opcode::binary) return sent.binaries.add();
+        if (code == wire::opcode::ping) return sent.pings.add();
+        if (code == wire::opcode::pong) sent.pongs.add();
+    }
+    void leave_open(counter& cause, close_code code, std::string_view reason, errc by = {});
+    counter& cause_of(errc what) noexcept;
     void drain();
     void fail(const wire::frame_fault& fault);
     void heard() noexcept {
@@ -225,9 +289,12 @@ private:
         loop_->begin_burst(*this);
         return true;
     }
-    void end_burst() {
-        loop_->end_burst();
-        flush();
+    void end_burst(bool at_once) {
+        if (at_once) {
+            loop_->end_burst();
+            flush();
+        }
+        loop_->note_served();
     }
     millis ping_after() const noexcept;
     void schedule();

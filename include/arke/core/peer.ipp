@@ -6,6 +6,34 @@
 
 namespace arke::core {
 
+ARKE_COLD_INLINE bool server_load::enter(const stream_user& who, const std::string& address) {
+    if (max_per_address == 0) return true;
+    const std::lock_guard lock{mutex_};
+    const auto at = at_.try_emplace(address, 0).first;
+    if (at->second >= max_per_address) return false;
+    who_.emplace(&who, at);
+    ++at->second;
+    return true;
+}
+
+ARKE_COLD_INLINE void server_load::hand_over(const stream_user& from, const stream_user& to) {
+    if (max_per_address == 0) return;
+    const std::lock_guard lock{mutex_};
+    auto node = who_.extract(&from);
+    if (node.empty()) return;
+    node.key() = &to;
+    who_.insert(std::move(node));
+}
+
+ARKE_COLD_INLINE void server_load::leave(const stream_user& who) noexcept {
+    if (max_per_address == 0) return;
+    const std::lock_guard lock{mutex_};
+    const auto found = who_.find(&who);
+    if (found == who_.end()) return;
+    if (--found->second->second == 0) at_.erase(found->second);
+    who_.erase(found);
+}
+
 ARKE_INLINE peer_owner::peer_owner(config settings)
     : config_{std::move(settings)},
       ping_period_{effective_ping_period(config_).count()},
@@ -13,10 +41,15 @@ ARKE_INLINE peer_owner::peer_owner(config settings)
 
 ARKE_INLINE peer::peer(peer_owner& owner, loop& on, std::string id, std::size_t protocol_index)
     : loop_{&on}, owner_{&owner}, id_{std::move(id)}, protocol_index_{static_cast<std::uint8_t>(protocol_index)} {
-    owner_->connections()->fetch_add(1, std::memory_order_relaxed);
+    owner_->load()->connections.fetch_add(1, std::memory_order_relaxed);
 }
 
-ARKE_INLINE peer::~peer() { owner_->connections()->fetch_sub(1, std::memory_order_relaxed); }
+ARKE_INLINE peer::~peer() {
+    drop_outbox();
+    auto& load = *owner_->load();
+    load.connections.fetch_sub(1, std::memory_order_relaxed);
+    load.leave(*this);
+}
 
 ARKE_COLD_INLINE std::vector<std::string> peer::joined_rooms() const {
     std::vector<std::string> names;
@@ -39,20 +72,22 @@ ARKE_INLINE void peer::open(transport& t, std::string_view greeting) {
 
 ARKE_INLINE void peer::on_bytes(std::span<char> bytes) {
     heard();
+    loop_->counters().received.bytes.add(bytes.size());
     if (!reading()) return;
     const bool at_once = begin_burst();
     if (const auto fault = reader_.read(bytes, owner_->limits(), *this)) fail(*fault);
     has_wants_ = reader_.in_message();
-    if (at_once) end_burst();
+    end_burst(at_once);
 }
 
 ARKE_INLINE void peer::on_filled(std::size_t count) {
     heard();
+    loop_->counters().received.bytes.add(count);
     if (!reading()) return;
     const bool at_once = begin_burst();
     if (const auto fault = reader_.filled(count, owner_->limits(), *this)) fail(*fault);
     has_wants_ = reader_.in_message();
-    if (at_once) end_burst();
+    end_burst(at_once);
 }
 
 ARKE_INLINE bool peer::on_message(bool is_text, std::string_view payload) {
@@ -63,6 +98,7 @@ ARKE_INLINE bool peer::on_message(bool is_text, std::string_view payload) {
 ARKE_INLINE bool peer::on_control(wire::opcode code, std::string_view payload) {
     switch (code) {
         case wire::opcode::ping:
+            loop_->counters().received.pings.add();
             if (state_ != state::open) return reading();
             // A peer that pings and does not read gets one pong for all its pings (RFC 6455 §5.5.3 allows it).
             if (!pong_waits_) send(wire::opcode::pong, payload);
@@ -70,6 +106,7 @@ ARKE_INLINE bool peer::on_control(wire::opcode code, std::string_view payload) {
             if (state_ == state::open) received_ping(payload);
             return reading();
         case wire::opcode::pong:
+            loop_->counters().received.pongs.add();
             if (state_ == state::open) received_pong(payload);
             return reading();
         default: break;
@@ -81,7 +118,7 @@ ARKE_INLINE bool peer::on_control(wire::opcode code, std::string_view payload) {
     }
     if (state_ == state::open) {
         send_close(reason.code, {});
-        leave_open(reason.code, reason.text);
+        leave_open(loop_->counters().closed.by_peer, reason.code, reason.text);
     }
     drain();
     return false;
@@ -90,7 +127,7 @@ ARKE_INLINE bool peer::on_control(wire::opcode code, std::string_view payload) {
 ARKE_COLD_INLINE void peer::fail(const wire::frame_fault& fault) {
     if (state_ == state::open) {
         send_close(fault.code, fault.detail);
-        leave_open(fault.code, fault.detail, fault.what);
+        leave_open(cause_of(fault.what), fault.code, fault.detail, fault.what);
     }
     drain();
 }
@@ -98,28 +135,71 @@ ARKE_COLD_INLINE void peer::fail(const wire::frame_fault& fault) {
 // ------------------------------------------------------------------------------------------------------------ writing
 
 ARKE_INLINE void peer::break_run(std::size_t begin, std::size_t end) {
-    if (!outbox_) outbox_ = std::make_unique<outbox>();
-    outbox_->add_view({loop_->buffer().at(begin), end - begin});
+    own_outbox().add_view({loop_->buffer().at(begin), end - begin});
 }
 
-ARKE_INLINE bool peer::outbox_has_room(std::size_t more) {
+ARKE_INLINE outbox& peer::own_outbox() {
+    if (!outbox_) outbox_ = std::make_unique<outbox>();
+    return *outbox_;
+}
+
+ARKE_COLD_INLINE std::string peer::key_of(const outgoing& out) const {
+    std::string key;
+    if (out.is_native) return key;
+    if (out.how != urgency::latest_only && settings().on_overflow != overflow::coalesce) return key;
+    return key.append(out.event.name).append(1, '\0').append(out.key);
+}
+
+ARKE_COLD_INLINE bool peer::may_wait(std::size_t more, bool is_control, const outgoing* out) {
+    auto& dropped = loop_->counters().dropped;
+    if (out != nullptr) {
+        if (out->how == urgency::now_or_never) {
+            dropped.not_ready.add();
+            return false;
+        }
+        if (const auto key = key_of(*out); !key.empty() && outbox_->forget(key)) dropped.superseded.add();
+    }
     const auto waiting = buffered();
     if (waiting == 0 || waiting + more <= settings().max_outbox_bytes) return true;
-    overflow();
+    if (settings().on_overflow == overflow::drop) {
+        // The one pong that may wait is no reason to lose a peer that the application wants to keep.
+        if (!is_control) dropped.overflow.add();
+        return is_control;
+    }
+    too_slow();
     return false;
 }
 
-ARKE_COLD_INLINE void peer::overflow() {
+ARKE_COLD_INLINE void peer::too_slow() {
     if (state_ != state::open) return;
     constexpr std::string_view reason = "too slow";
     send_close(close_code::try_again_later, reason);
-    leave_open(close_code::try_again_later, reason, errc::outbox_full);
+    leave_open(cause_of(errc::outbox_full), close_code::try_again_later, reason, errc::outbox_full);
     drain();
 }
 
+ARKE_COLD_INLINE void peer::cut_too_slow() {
+    leave_open(cause_of(errc::outbox_full), close_code::try_again_later, "too slow", errc::outbox_full);
+    end();
+}
+
 ARKE_INLINE void peer::add_to_outbox(std::string_view bytes) {
-    if (!outbox_) outbox_ = std::make_unique<outbox>();
-    outbox_->add_copy(bytes);
+    own_outbox().add_copy(bytes);
+    if (lagging_) note_waiting();
+}
+
+ARKE_INLINE void peer::note_waiting() {
+    const auto change = outbox_->uncounted();
+    auto& load = *owner_->load();
+    load.waiting.fetch_add(change, std::memory_order_relaxed);
+    if (load.is_over()) owner_->on_overload(*loop_);
+}
+
+ARKE_INLINE void peer::drop_outbox() noexcept {
+    if (!outbox_) return;
+    if (const auto counted = outbox_->counted(); counted != 0)
+        owner_->load()->waiting.fetch_sub(counted, std::memory_order_relaxed);
+    outbox_.reset();
 }
 
 ARKE_INLINE char* peer::reserve_after_flush(std::size_t size) {
@@ -143,11 +223,12 @@ ARKE_INLINE bool peer::send(const outgoing& out, std::string& why) {
     // What fits is written where it is sent from.
     if (char* const at = reserve(size)) {
         out.write(at, speaks, *form);
+        loop_->counters().sent.events.add();
         return true;
     }
     shared_frame_ptr frame{new shared_frame{size}};
     out.write(frame->data(), speaks, *form);
-    send_shared(frame);
+    send_shared(frame, out);
     return true;
 }
 
@@ -161,11 +242,13 @@ ARKE_INLINE void peer::send_apart(wire::opcode code, std::string_view payload) {
     std::array<char, wire::max_frame_header> head{};
     wire::write_frame_header(head.data(), code, payload.size());
     if (lagging_) {
-        if (!outbox_has_room(header + payload.size())) return;
+        if (!may_wait(header + payload.size(), wire::is_control(code))) return;
+        count_sent(code);
         add_to_outbox({head.data(), header});
         add_to_outbox(payload);
         return;
     }
+    count_sent(code);
     // Large: the payload goes from where it stands to the kernel, and only what is not taken is copied.
     std::array<segment, 3> pieces{
         segment{loop_->buffer().at(pending_begin_), pending_end_ - pending_begin_}, {head.data(), header}, payload};
@@ -174,6 +257,7 @@ ARKE_INLINE void peer::send_apart(wire::opcode code, std::string_view payload) {
     if (all.front().empty()) all = all.subspan(1);
     if (all.back().empty()) all = all.first(all.size() - 1);
     auto sent = transport_->send(all).sent;
+    loop_->counters().sent.bytes.add(sent);
     for (auto& piece : all) {
         const auto part = std::min(sent, piece.size());
         sent -= part;
@@ -183,22 +267,34 @@ ARKE_INLINE void peer::send_apart(wire::opcode code, std::string_view payload) {
     if (outbox_) start_lagging();
 }
 
-ARKE_INLINE void peer::send_turn(std::size_t begin, std::size_t end) {
+ARKE_INLINE void peer::send_turn(std::size_t begin, std::size_t end, const outgoing& out) {
     if (state_ != state::open) return;
-    if (!lagging_) return add_range(begin, end);
-    if (outbox_has_room(end - begin)) add_to_outbox({loop_->buffer().at(begin), end - begin});
+    if (lagging_) {
+        if (!may_wait(end - begin, false, &out)) return;
+        outbox_->add_copy({loop_->buffer().at(begin), end - begin}, key_of(out));
+        note_waiting();
+    } else {
+        add_range(begin, end);
+    }
+    count_sent(out);
 }
 
-ARKE_INLINE void peer::send_shared(const shared_frame_ptr& frame) {
+ARKE_INLINE void peer::send_shared(const shared_frame_ptr& frame, const outgoing& out) {
     if (state_ != state::open) return;
-    if (lagging_ && !outbox_has_room(frame->view().size())) return;
-    if (!outbox_) outbox_ = std::make_unique<outbox>();
+    if (lagging_) {
+        if (!may_wait(frame->view().size(), false, &out)) return;
+        outbox_->add_shared(frame, key_of(out));
+        note_waiting();
+        return count_sent(out);
+    }
+    count_sent(out);
+    auto& waiting = own_outbox();
     if (pending_end_ != pending_begin_) {
-        outbox_->add_view({loop_->buffer().at(pending_begin_), pending_end_ - pending_begin_});
+        waiting.add_view({loop_->buffer().at(pending_begin_), pending_end_ - pending_begin_});
         pending_begin_ = pending_end_ = 0;
     }
-    outbox_->add_shared(frame);
-    if (!lagging_) flush();
+    waiting.add_shared(frame);
+    flush();
 }
 
 ARKE_INLINE void peer::flush_turn() {
@@ -211,6 +307,7 @@ ARKE_INLINE void peer::flush_turn() {
 ARKE_INLINE void peer::on_sent(const send_result& result) {
     const std::string_view pending{loop_->buffer().at(pending_begin_), pending_end_ - pending_begin_};
     pending_begin_ = pending_end_ = 0;
+    loop_->counters().sent.bytes.add(result.sent);
     if (result.sent == pending.size()) {
         if (state_ == state::draining) drain();
         return;
@@ -229,6 +326,7 @@ ARKE_INLINE void peer::flush() {
         auto& buffer = loop_->buffer();
         const std::string_view pending{buffer.at(begin), end - begin};
         const auto result = transport_->send({&pending, 1});
+        loop_->counters().sent.bytes.add(result.sent);
         if (result.sent != pending.size()) {
             add_to_outbox(pending.substr(result.sent));
             return start_lagging();
@@ -250,12 +348,13 @@ ARKE_INLINE void peer::flush_outbox() {
         for (std::size_t i = 0; i != count; ++i) total += pieces[i].size();
         const auto result = transport_->send({pieces.data(), count});
         outbox_->consume(result.sent);
+        loop_->counters().sent.bytes.add(result.sent);
         if (result.error || result.sent < total) {
             outbox_->own();
             return start_lagging();
         }
     }
-    outbox_.reset();
+    drop_outbox();
     pong_waits_ = false;
     if (state_ == state::draining) drain();
 }
@@ -265,6 +364,7 @@ ARKE_COLD_INLINE void peer::start_lagging() {
     lagging_ = true;
     // A peer that takes our last bytes drop by drop gets no longer for it than close_timeout.
     if (state_ == state::open) last_progress_ = loop_->now();
+    note_waiting();
     schedule();
 }
 
@@ -274,7 +374,11 @@ ARKE_INLINE void peer::on_writable() {
     const auto before = buffered();
     const auto progress = last_progress_;
     flush();
-    if (lagging_ && state_ == state::open && buffered() == before) last_progress_ = progress;
+    if (lagging_) {
+        if (state_ == state::open && buffered() == before) last_progress_ = progress;
+    } else if (state_ == state::open) {
+        drained();
+    }
 }
 
 // ------------------------------------------------------------------------------------------------------------ closing
@@ -304,8 +408,23 @@ ARKE_COLD_INLINE void peer::send_close(close_code code, std::string_view reason)
     add_to_outbox({payload.data(), size});
 }
 
-ARKE_COLD_INLINE void peer::leave_open(close_code code, std::string_view reason, errc by) {
+ARKE_COLD_INLINE counter& peer::cause_of(errc what) noexcept {
+    auto& closed = loop_->counters().closed;
+    switch (what) {
+        case errc::frame_violation: return closed.frame_violation;
+        case errc::message_too_big: return closed.message_too_big;
+        case errc::outbox_full: return closed.outbox_full;
+        case errc::pong_timeout: return closed.pong_timeout;
+        case errc::write_timeout: return closed.write_timeout;
+        case errc::replaced: return closed.replaced;
+        case errc::out_of_memory: return closed.out_of_memory;
+        default: return closed.by_server;
+    }
+}
+
+ARKE_COLD_INLINE void peer::leave_open(counter& cause, close_code code, std::string_view reason, errc by) {
     if (state_ != state::open) return;
+    cause.add();
     ending_ = std::make_unique<ending>(ending{code, std::string{reason}, by});
     state_ = state::closing;
     last_progress_ = loop_->now();
@@ -317,7 +436,14 @@ ARKE_COLD_INLINE void peer::leave_open(close_code code, std::string_view reason,
 ARKE_COLD_INLINE void peer::close(close_code code, std::string_view reason, errc by) {
     if (state_ != state::open) return;
     send_close(code, reason);
-    leave_open(code, reason, by);
+    leave_open(cause_of(by), code, reason, by);
+}
+
+ARKE_COLD_INLINE void peer::on_stop() {
+    if (state_ != state::open) return;
+    constexpr std::string_view reason = "the server stops";
+    send_close(close_code::going_away, reason);
+    leave_open(loop_->counters().closed.stopping, close_code::going_away, reason);
 }
 
 ARKE_COLD_INLINE void peer::drain() {
@@ -333,14 +459,15 @@ ARKE_COLD_INLINE void peer::drain() {
 ARKE_COLD_INLINE void peer::abort(errc what) {
     if (state_ == state::closed) return;
     if (state_ == state::open) {
-        leave_open(close_code::abnormal, make_error_code(what).message(), what);
+        leave_open(cause_of(what), close_code::abnormal, make_error_code(what).message(), what);
     }
     end();
 }
 
 ARKE_COLD_INLINE void peer::on_end(error_code why) {
     // An end before the closing handshake is abnormal however politely TCP said it (RFC 6455 §7.1.5).
-    if (state_ == state::open) leave_open(close_code::abnormal, why ? why.message() : std::string{});
+    if (state_ == state::open)
+        leave_open(loop_->counters().closed.broken, close_code::abnormal, why ? why.message() : std::string{});
     end();
 }
 
@@ -349,7 +476,7 @@ ARKE_COLD_INLINE void peer::end() {
     const bool reset = buffered() != 0;
     state_ = state::closed;
     cancel();
-    outbox_.reset();
+    drop_outbox();
     pending_begin_ = pending_end_ = 0;
     lagging_ = false;
     if (auto* t = std::exchange(transport_, nullptr)) t->close(reset);
@@ -390,11 +517,13 @@ ARKE_INLINE void peer::on_timer(millis now) {
                 std::array<char, 2> frame{};
                 wire::write_frame_header(frame.data(), wire::opcode::ping, 0);
                 add_to_outbox({frame.data(), frame.size()});
+                count_sent(wire::opcode::ping);
             } else {
                 send(wire::opcode::ping, {});
             }
         }
     } else if (now - last_progress_ >= c.close_timeout.count()) {
+        loop_->counters().close_timeouts.add();
         return abort(errc::close_timeout);
     }
     if (transport_ != nullptr) schedule();

@@ -8,6 +8,7 @@
 #include <array>
 #include <atomic>
 #include <cstddef>
+#include <cstdint>
 #include <memory>
 #include <optional>
 #include <string>
@@ -30,13 +31,25 @@ private:
 
 using shared_frame_ptr = boost::intrusive_ptr<shared_frame>;
 
+/// What becomes of an event where others wait before it for the same peer.
+enum class urgency : std::uint8_t {
+    normal,        ///< It waits too.
+    now_or_never,  ///< It is dropped: emit_volatile().
+    latest_only,   ///< It waits until a newer one of the same key comes: emit_latest().
+};
+
 /// What somebody wants to say, not yet in the words of any protocol: an event, or a native message. Views only.
 struct outgoing {
     bool is_native = false;
     bool is_text = true;  ///< Of a native message.
     event_view event{};   ///< Of a native message only `data`.
+    urgency how = urgency::normal;
+    std::string_view key{};  ///< With urgency::latest_only, beside the event's name.
 
     static outgoing of(const event_view& e) noexcept { return {false, true, e}; }
+    static outgoing of(const event_view& e, urgency how, std::string_view key = {}) noexcept {
+        return {false, true, e, how, key};
+    }
     static outgoing native(bool is_text, std::string_view data) noexcept { return {true, is_text, {{}, {}, data}}; }
 
     /// The frame's opcode and the size of its payload for this protocol.
@@ -66,7 +79,9 @@ public:
     explicit message(const outgoing& out)
         : name_{out.event.name},
           data_{out.event.data},
+          key_{out.key},
           kind_{out.event.kind},
+          how_{out.how},
           is_native_{out.is_native},
           is_text_{out.is_text} {}
 
@@ -79,7 +94,7 @@ public:
     message(const message&) = delete;
     message& operator=(const message&) = delete;
 
-    outgoing view() const noexcept { return {is_native_, is_text_, {name_, kind_, data_}}; }
+    outgoing view() const noexcept { return {is_native_, is_text_, {name_, kind_, data_}, how_, key_}; }
 
     /// The frame for the protocol of this index; null when it cannot carry the message. Any thread.
     shared_frame* frame(const protocol& p, std::size_t index) const {
@@ -100,7 +115,9 @@ public:
 private:
     std::string name_;
     std::string data_;
+    std::string key_;
     value_kind kind_;
+    urgency how_;
     bool is_native_;
     bool is_text_;
     mutable std::array<std::atomic<shared_frame*>, max_protocols> frames_{};

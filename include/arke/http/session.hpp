@@ -23,8 +23,8 @@ public:
     session(std::shared_ptr<site> of, core::loop& on, std::string address, std::uint16_t port);
     ~session() override;
 
-    /// Begins to serve. `full`: every request is answered with 503.
-    void start(core::transport& t, bool full);
+    /// Begins to serve. `refusal`: every request is answered with this status.
+    void start(core::transport& t, int refusal = 0);
 
     void on_bytes(std::span<char> bytes) override;
     void on_writable() override;
@@ -55,7 +55,7 @@ private:
     std::size_t served_ = 0;   // within a call of serve()
     wire::header_scanner scanner_;
     std::string out_;  // what the kernel did not take
-    bool full_ = false;
+    int refusal_ = 0;
     bool is_head_ = false;  // the request that is being answered
     bool closing_ = false;  // no further request is served
     bool upgraded_ = false;

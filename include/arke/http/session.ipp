@@ -55,16 +55,17 @@ ARKE_COLD_INLINE session::session(std::shared_ptr<site> of, core::loop& on, std:
       port_{port},
       scanner_{
           {site_->listener.max_header_bytes, site_->listener.max_header_fields, site_->listener.max_header_bytes}} {
-    site_->connections->fetch_add(1, std::memory_order_relaxed);
+    site_->load->connections.fetch_add(1, std::memory_order_relaxed);
 }
 
 ARKE_COLD_INLINE session::~session() {
-    if (!upgraded_) site_->connections->fetch_sub(1, std::memory_order_relaxed);
+    site_->load->leave(*this);
+    if (!upgraded_) site_->load->connections.fetch_sub(1, std::memory_order_relaxed);
 }
 
-ARKE_COLD_INLINE void session::start(core::transport& t, bool full) {
+ARKE_COLD_INLINE void session::start(core::transport& t, int refusal) {
     transport_ = &t;
-    full_ = full;
+    refusal_ = refusal;
     set_deadline();
 }
 
@@ -74,7 +75,11 @@ ARKE_COLD_INLINE void session::set_deadline() {
 
 ARKE_COLD_INLINE void session::on_timer(core::millis) { end(false); }
 
-ARKE_COLD_INLINE void session::on_stop() { end(false); }
+ARKE_COLD_INLINE void session::on_stop() {
+    // What is being sent goes on; stop_timeout ends it.
+    if (out_.empty()) return end(false);
+    closing_ = true;
+}
 
 ARKE_COLD_INLINE void session::on_end(error_code) { end(false); }
 
@@ -136,7 +141,11 @@ ARKE_COLD_INLINE void session::serve_request(std::string_view block) {
     const request r{method, target, head.version(), fields, address_, port_};
     is_head_ = method == "HEAD";
 
-    if (full_ || site_->stopping.load(std::memory_order_relaxed)) {
+    if (refusal_ == 429) {
+        return refuse(wire::refuse_http(429, "Your address has all the connections that it may have here.",
+                                        {{"Retry-After", "30"}}));
+    }
+    if (refusal_ != 0 || site_->load->is_over() || site_->stopping.load(std::memory_order_relaxed)) {
         return refuse(wire::refuse_http(503, "The server has all the connections that it takes. Try again in a moment.",
                                         {{"Retry-After", "5"}}));
     }
@@ -166,6 +175,13 @@ ARKE_COLD_INLINE session::answer session::find(const request& r) const {
         }
         a.content_length = script.size();
         a.body.assign(script);
+        return a;
+    }
+    if (!site_->listener.metrics_path.empty() && path == site_->listener.metrics_path) {
+        if (r.method() != "GET" && !is_head_) return {405, {{"Allow", "GET, HEAD"}}};
+        answer a{200, {{"Content-Type", "text/plain; version=0.0.4; charset=utf-8"}, {"Cache-Control", "no-store"}}};
+        a.body = site_->metrics().prometheus();
+        a.content_length = a.body.size();
         return a;
     }
     if (const auto* folder = site_->folder_at(r.target())) {
@@ -211,11 +227,13 @@ ARKE_COLD_INLINE void session::upgrade(const request& r, core::endpoint& to) {
 
         // From here on the peer counts the socket.
         upgraded_ = true;
-        site_->connections->fetch_sub(1, std::memory_order_relaxed);
+        site_->load->connections.fetch_sub(1, std::memory_order_relaxed);
         const auto p = to.make(*loop_, std::move(id), protocol, r);
+        site_->load->hand_over(*this, *p);
         if (to.admit(*p) == core::hub::admission::refused) {
             return refuse(wire::refuse_http(409, "A connection with this id is there already."));
         }
+        loop_->counters().count_answer(101);
         closing_ = true;
         cancel();
         auto& t = *std::exchange(transport_, nullptr);
@@ -252,6 +270,7 @@ ARKE_COLD_INLINE void session::reply(const answer& a, bool keep_alive) {
     text += "\r\n\r\n";
     if (!is_head_) text += a.body;
     closing_ = !keep_alive;
+    loop_->counters().count_answer(a.status);
     set_deadline();
     send(std::move(text));
 }

@@ -19,9 +19,8 @@ struct site {
     std::vector<std::unique_ptr<file_folder>> folders;
     std::atomic<bool> stopping{false};
 
-    /// Sockets, those in their HTTP part included.
-    std::shared_ptr<core::peer_owner::connection_count> connections =
-        std::make_shared<core::peer_owner::connection_count>(0);
+    /// Shared with the endpoints.
+    std::shared_ptr<core::server_load> load = std::make_shared<core::server_load>();
 
     /// The endpoint whose path this is, exactly; null when there is none.
     core::endpoint* endpoint_at(std::string_view path) const noexcept {
@@ -29,6 +28,12 @@ struct site {
             if (!e->settings().endpoint.empty() && e->settings().endpoint == path) return e.get();
         }
         return nullptr;
+    }
+
+    arke::metrics metrics() const {
+        arke::metrics all;
+        for (const auto& e : endpoints) e->add_metrics(all, e == endpoints.front());
+        return all;
     }
 
     /// The folder with the longest prefix of this target; null when there is none.

@@ -116,10 +116,11 @@ public:
         return {*strand_, std::move(f)};
     }
 
-    /// Has f() run on the strand, later.
+    /// Has f() run on the strand, later; not at all after shut_down(). Any thread.
     template <class F>
     void post_to_strand(F f) const {
-        asio::post(on_strand(std::move(f)));
+        const std::lock_guard lock{strand_mutex_};
+        if (strand_) asio::post(strand_handler{*strand_, std::move(f)});
     }
 
     /// Which one this is. What was asked for may have been refused.

@@ -1,0 +1,170 @@
+#pragma once
+
+#include <array>
+#include <atomic>
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include <arke/base/compile.hpp>
+
+namespace arke {
+
+/// Messages by kind, and the bytes of everything: frames with their headers, handshakes not.
+template <class Count>
+struct traffic_metrics {
+    Count events{};
+    Count texts{};     ///< Native text messages.
+    Count binaries{};  ///< Native binary messages.
+    Count pings{};
+    Count pongs{};
+    Count bytes{};
+};
+
+/// What has happened since the start. `Count` is a number in a snapshot, and a counter where a loop counts.
+template <class Count>
+struct event_metrics {
+    Count accepted{};     ///< TCP connections that were taken.
+    Count turned_away{};  ///< Of these, closed without an answer: while stopping, or far over max_connections.
+
+    /// Answers of the HTTP side, by status; 101 is an upgrade. A status that is not in `statuses` counts as the last.
+    static constexpr std::array statuses{101, 200, 304, 400, 403, 404, 405, 409, 414, 426, 429, 431, 503, 500};
+    std::array<Count, statuses.size()> answers{};
+
+    traffic_metrics<Count> received;
+    traffic_metrics<Count> sent;  ///< Messages that were handed to a connection, bytes that the kernel has taken.
+
+    /// Why open connections ended, each once.
+    struct {
+        Count by_peer{};          ///< The peer's close frame.
+        Count by_server{};        ///< disconnect().
+        Count stopping{};         ///< stop(), 1001.
+        Count broken{};           ///< The stream ended or broke without a close frame.
+        Count frame_violation{};  ///< errc::frame_violation.
+        Count message_too_big{};  ///< errc::message_too_big.
+        Count
+            outbox_full{};  ///< errc::outbox_full: over max_outbox_bytes, or among the largest at max_total_outbox_bytes.
+        Count pong_timeout{};   ///< errc::pong_timeout.
+        Count write_timeout{};  ///< errc::write_timeout.
+        Count replaced{};       ///< errc::replaced.
+        Count out_of_memory{};  ///< errc::out_of_memory.
+    } closed;
+    Count close_timeouts{};  ///< Closing handshakes that were cut at close_timeout.
+
+    /// What somebody was meant to hear and did not.
+    struct {
+        Count overflow{};         ///< By overflow::drop, at max_outbox_bytes.
+        Count not_ready{};        ///< By emit_volatile(), because something waited.
+        Count superseded{};       ///< By a newer one of emit_latest() or overflow::coalesce.
+        Count not_deliverable{};  ///< The receiver's protocol cannot carry the event.
+    } dropped;
+
+    /// What was reported to on_error, ends of connections apart.
+    struct {
+        Count malformed_event{};
+        Count wrong_type{};
+        Count unhandled_event{};  ///< Reported or not.
+        Count handler_threw{};
+        Count other{};
+    } errors;
+};
+
+/// One loop.
+struct loop_metrics {
+    std::uint64_t sockets = 0;  ///< Connections, those in their HTTP part and the closing ones included.
+    std::uint64_t turns = 0;
+    std::chrono::nanoseconds busy{};          ///< Spent in turns.
+    std::chrono::nanoseconds longest_turn{};  ///< Since the start. What blocks a loop shows here.
+    std::chrono::nanoseconds
+        longest_handler{};  ///< The longest that the input of one connection took, with all handlers.
+
+    /// Turns by their time: up to 1 ms, 10 ms, 100 ms, 1 s, and longer.
+    static constexpr std::array<std::chrono::milliseconds, 4> steps{
+        std::chrono::milliseconds{1}, std::chrono::milliseconds{10}, std::chrono::milliseconds{100},
+        std::chrono::milliseconds{1000}};
+    std::array<std::uint64_t, steps.size() + 1> turns_by_time{};
+};
+
+/// What server.metrics() returns: a snapshot by value. Loops count without locks, so figures of one moment may differ by what
+/// happens while they are read.
+struct metrics : event_metrics<std::uint64_t> {
+    std::uint64_t connections = 0;  ///< Open WebSocket connections, of all endpoints.
+    std::uint64_t sockets = 0;      ///< All connections, those in their HTTP part and the closing ones included.
+    std::uint64_t outbox_bytes =
+        0;  ///< What waits for peers that read slowly. A frame that many wait for counts for each.
+    std::vector<loop_metrics> loops;
+
+    std::uint64_t answered(int status) const noexcept;
+
+    /// The same in the text format of Prometheus (version 0.0.4).
+    std::string prometheus() const;
+};
+
+namespace core {
+
+/// A number that one thread at a time changes and all may read. No locked instruction.
+class counter {
+public:
+    void add(std::uint64_t n = 1) noexcept { value_.store(get() + n, std::memory_order_relaxed); }
+    void raise_to(std::uint64_t n) noexcept {
+        if (n > get()) value_.store(n, std::memory_order_relaxed);
+    }
+    std::uint64_t get() const noexcept { return value_.load(std::memory_order_relaxed); }
+
+private:
+    std::atomic<std::uint64_t> value_{0};
+};
+
+/// A clock that is read for every read of a socket, hence the processor's own where there is one: a call of steady_clock is as
+/// dear as a short message. Only durations, only for metrics.
+inline std::uint64_t ticks() noexcept {
+#if defined(__x86_64__) && defined(__GNUC__)
+    return __builtin_ia32_rdtsc();
+#else
+    return static_cast<std::uint64_t>(std::chrono::steady_clock::now().time_since_epoch().count());
+#endif
+}
+
+/// What one loop counts. Changed on the loop only.
+struct counters : event_metrics<counter> {
+    counter turns;
+    counter busy;  // ticks, as the next two
+    counter longest_turn;
+    counter longest_handler;
+    std::array<counter, loop_metrics::steps.size() + 1> turns_by_time;
+
+    void count_answer(int status) noexcept;
+
+    /// A turn that took so many ticks is over.
+    void count_turn(std::uint64_t took) noexcept {
+        turns.add();
+        busy.add(took);
+        longest_turn.raise_to(took);
+        // Nearly always the first. The rate becomes known with time; in the first instant it is a guess.
+        std::size_t step = 0;
+        if (took > short_turn_) step = step_of(took);
+        turns_by_time[step].add();
+    }
+
+    loop_metrics snapshot(std::uint64_t sockets) const;
+
+private:
+    std::size_t step_of(std::uint64_t took) noexcept;
+    double nanoseconds_per_tick() const noexcept;
+
+    const std::uint64_t first_tick_ = ticks();
+    const std::chrono::steady_clock::time_point first_moment_ = std::chrono::steady_clock::now();
+    std::uint64_t short_turn_ = 100'000;
+};
+
+/// Adds what a loop has counted.
+void add(metrics& to, const counters& from);
+
+}  // namespace core
+}  // namespace arke
+
+#ifndef ARKE_SEPARATE_COMPILATION
+#include <arke/core/metrics.ipp>
+#endif

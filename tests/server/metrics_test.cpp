@@ -1,0 +1,145 @@
+#include <arke/arke.hpp>
+#include <arke/io/acceptor.hpp>
+
+#include <chrono>
+#include <string>
+
+#include "tests/support/catch.hpp"
+#include "tests/support/client.hpp"
+#include "tests/support/running_server.hpp"
+
+using namespace arke;
+using namespace arke::test;
+using namespace std::chrono_literals;
+
+TEST_CASE("metrics() tells what clients did, over all loops and endpoints") {
+    const auto loop = GENERATE(from_range(all_loops()));
+    running_server server{quiet(loop)};
+    server->on_message([](connection& c, message_view m) { c.emit_message(m); });
+    auto other = server->endpoint("/other");
+    other.on("hello", [](connection& c) { c.to(arke::all).emit("hi"); });
+    server.start(2);
+    {
+        test::client ann{server.port()};
+        test::client ben{server.port(), "/other"};
+        test::client dan{server.port(), "/other"};
+        ann.send("text");
+        ann.send("binary", true);
+        CHECK(ann.receive(2) == "text binary");
+        ben.emit("hello");
+        CHECK(ben.receive() == "hi;0;");
+        CHECK(dan.receive() == "hi;0;");
+        raw_client http{server.port()};
+        CHECK(http.get("/nowhere").status == 404);
+        CHECK(http.get("/arke.js").status == 200);
+        raw_client foreign{server.port()};
+        CHECK(foreign
+                  .get("/", {{"Upgrade", "websocket"},
+                             {"Connection", "Upgrade"},
+                             {"Sec-WebSocket-Version", "13"},
+                             {"Sec-WebSocket-Key", "dGhlIHNhbXBsZSBub25jZQ=="},
+                             {"Origin", "https://elsewhere.example"}})
+                  .status == 403);
+        const auto now = server->metrics();
+        CHECK(now.connections == 3);
+        CHECK(now.loops.size() == 2);
+        CHECK(now.accepted == 5);
+        CHECK(now.answered(101) == 3);
+        CHECK(now.answered(200) == 1);
+        CHECK(now.answered(404) == 1);
+        CHECK(now.answered(403) == 1);
+        CHECK(now.received.texts == 1);
+        CHECK(now.received.binaries == 1);
+        CHECK(now.received.events == 1);
+        CHECK(now.sent.events == 2);
+        CHECK(now.sent.texts == 1);
+        CHECK(now.sent.binaries == 1);
+        ann.close();
+    }
+    CHECK(eventually([&] { return server->metrics().sockets == 0; }));
+    const auto end = server->metrics();
+    CHECK(end.connections == 0);
+    CHECK(end.closed.by_peer == 1);
+    CHECK(end.closed.broken == 2);
+}
+
+TEST_CASE("metrics_path answers with the text for Prometheus, and only there") {
+    config settings = quiet(GENERATE(from_range(all_loops())));
+    SECTION("where it is set") {
+        settings.listener.metrics_path = "/metrics";
+        running_server server{settings};
+        server.start();
+        test::client ann{server.port()};
+        raw_client http{server.port()};
+        const auto answer = http.get("/metrics");
+        CHECK(answer.status == 200);
+        CHECK(answer["content-type"] == "text/plain; version=0.0.4; charset=utf-8");
+        CHECK(answer.body.find("\narke_connections 1\n") != std::string::npos);
+        CHECK(http.get("/metrics", {}, "HEAD").body == "");
+        CHECK(http.get("/metrics", {}, "DELETE").status == 405);
+        CHECK(http.get("/metrics/x").status == 404);
+    }
+    SECTION("off by default") {
+        running_server server{settings};
+        server.start();
+        raw_client http{server.port()};
+        CHECK(http.get("/metrics").status == 404);
+    }
+}
+
+TEST_CASE("an address has max_connections_per_address connections and not one more, until one goes") {
+    config settings = quiet(GENERATE(from_range(all_loops())));
+    settings.listener.max_connections_per_address = 3;
+    running_server server{settings};
+    server.start(2);
+    test::client ann{server.port()};
+    test::client ben{server.port()};
+    raw_client page{server.port()};
+    CHECK(page.get("/nowhere").status == 404);
+    {
+        raw_client fourth{server.port()};
+        const auto answer = fourth.get("/nowhere");
+        CHECK(answer.status == 429);
+        CHECK(answer["retry-after"] == "30");
+        CHECK(fourth.ends());
+    }
+    CHECK(test::client{server.port()}.status() == 429);
+    SECTION("a page goes") { page.drop(); }
+    SECTION("a WebSocket goes") { ann.close(); }
+    SECTION("one goes without a word") { ben.drop(); }
+    CHECK(eventually([&] { return server->metrics().sockets <= 2; }));
+    CHECK(test::client{server.port()}.status() == 101);
+}
+
+TEST_CASE("what counts as one address is an IPv4 address, and of IPv6 the first half") {
+    CHECK(io::address_group("192.0.2.7") == "192.0.2.7");
+    CHECK(io::address_group("::ffff:192.0.2.7") == "192.0.2.7");
+    CHECK(io::address_group("2001:db8:1:2:3:4:5:6") == "2001:db8:1:2::");
+    CHECK(io::address_group("2001:db8:1:2:ffff::1") == "2001:db8:1:2::");
+    CHECK(io::address_group("2001:db8:1:3::1") != io::address_group("2001:db8:1:2::1"));
+}
+
+TEST_CASE("while more waits for all than may, new ones hear 503") {
+    config settings = quiet(GENERATE(from_range(all_loops())), {.max_outbox_bytes = 64UL << 20U});
+    settings.listener.max_total_outbox_bytes = 1UL << 20U;
+    settings.close_timeout = 60s;
+    running_server server{settings};
+    server.start();
+    raw_client slow{server.port(), 4096};
+    slow.send(upgrade_request());
+    slow.read_until("\r\n\r\n");
+    REQUIRE(eventually([&] { return server->size() == 1; }));
+    // A peer that is closing keeps what waits for it until close_timeout: nobody can be cut to make room for that.
+    const auto handle = server->connections().front();
+    handle.emit_message(std::string(32UL << 20U, 'x'));
+    handle.disconnect();
+    REQUIRE(eventually([&] { return server->size() == 0; }));
+    CHECK(server->metrics().outbox_bytes > 1UL << 20U);
+    raw_client late{server.port()};
+    const auto answer = late.get("/nowhere");
+    CHECK(answer.status == 503);
+    CHECK(answer["retry-after"] != "");
+    slow.drop();
+    CHECK(eventually([&] { return server->metrics().outbox_bytes == 0; }));
+    CHECK(raw_client{server.port()}.get("/nowhere").status == 404);
+}
