@@ -23,7 +23,8 @@ constexpr double mib = 1024.0 * 1024.0;
 /// What the server says of itself when nobody is there.
 struct account {
     std::uint64_t sockets = 0, outbox_bytes = 0, memory = 0, visitors = 0, outbox_full = 0, write_timeouts = 0,
-                  dropped = 0, superseded = 0, accepted = 0, events_received = 0, events_sent = 0;
+                  dropped = 0, superseded = 0, accepted = 0, events_received = 0, events_sent = 0, longest_turn = 0,
+                  longest_handler = 0;
     std::size_t descriptors = 0;
 };
 
@@ -98,7 +99,7 @@ private:
         auditor_ = make_client(world_, "the auditor");
         if (!co_await auditor_->open("/chat")) co_return;
         co_await rest();
-        const double shift = std::clamp(seconds_ / 8, 3.0, 30.0);
+        const double shift = std::clamp(seconds_ / 8, 4.0, 30.0);
         while (now() < seconds_ && world_.faults == 0) {
             world_.running = true;
             start_chat(world_);
@@ -142,8 +143,9 @@ private:
             const auto answer = co_await auditor_->read_event("account");
             if (!answer) co_return world_.fault("the auditor lost its connection");
             std::string_view text{*answer};
-            for (auto* field : {&a.sockets, &a.outbox_bytes, &a.memory, &a.visitors, &a.outbox_full, &a.write_timeouts,
-                                &a.dropped, &a.superseded, &a.accepted, &a.events_received, &a.events_sent})
+            for (auto* field :
+                 {&a.sockets, &a.outbox_bytes, &a.memory, &a.visitors, &a.outbox_full, &a.write_timeouts, &a.dropped,
+                  &a.superseded, &a.accepted, &a.events_received, &a.events_sent, &a.longest_turn, &a.longest_handler})
                 *field = take_number(text);
             a.descriptors = server_.descriptors();
         } while ((a.sockets != 2 || a.visitors != 2 || a.outbox_bytes != 0 ||
@@ -247,6 +249,8 @@ private:
                 "dropped: %llu overflow, %llu superseded\n",
                 number(a.accepted), number(a.events_received), number(a.events_sent), number(a.outbox_full),
                 number(a.write_timeouts), number(a.dropped), number(a.superseded));
+            std::printf("its loops: longest turn %.1f ms, longest handlers of one input %.1f ms\n",
+                        static_cast<double>(a.longest_turn) / 1e3, static_cast<double>(a.longest_handler) / 1e3);
         }
         if (canary_) {
             std::printf("canary: %llu asked, %llu answered; p50 %.2f ms, p99 %.2f ms, max %.1f ms\n",

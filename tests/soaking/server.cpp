@@ -29,7 +29,8 @@
 // --- How much memory is in use, exactly: not what the allocator or a quarantine keeps.
 
 #ifdef ARKE_SOAK_ASAN
-#include <sanitizer/allocator_interface.h>
+// g++ has the function, and not everywhere its header.
+extern "C" std::size_t __sanitizer_get_current_allocated_bytes();
 
 namespace {
 std::size_t memory_in_use() { return __sanitizer_get_current_allocated_bytes(); }
@@ -172,12 +173,19 @@ void serve_chat(server_type& server) {
     server.on("throw", [] { throw std::runtime_error{"a handler that throws"}; });
     server.on("account", [&server](arke::connection& c) {
         const auto m = server.metrics();
+        std::chrono::nanoseconds turn{0};
+        std::chrono::nanoseconds handler{0};
+        for (const auto& l : m.loops) {
+            turn = std::max(turn, l.longest_turn);
+            handler = std::max(handler, l.longest_handler);
+        }
         c.emit("account", std::to_string(m.sockets) + " " + std::to_string(m.outbox_bytes) + " " +
                               std::to_string(memory_in_use()) + " " + std::to_string(visitor::alive.load()) + " " +
                               std::to_string(m.closed.outbox_full) + " " + std::to_string(m.closed.write_timeout) +
                               " " + std::to_string(m.dropped.overflow) + " " + std::to_string(m.dropped.superseded) +
                               " " + std::to_string(m.accepted) + " " + std::to_string(m.received.events) + " " +
-                              std::to_string(m.sent.events));
+                              std::to_string(m.sent.events) + " " + std::to_string(turn / 1us) + " " +
+                              std::to_string(handler / 1us));
     });
 }
 

@@ -42,6 +42,7 @@ public:
 
     /// Returns when the server has acknowledged it. A thread of the server's that does it joins some time before it says so.
     awaitable<bool> join(std::uint32_t room, bool by_foreign_thread) {
+        if (in_.contains(room)) co_return !is_over_;
         if (by_foreign_thread) in_.try_emplace(room);
         client_->emit(by_foreign_thread ? "join_by_thread" : "join", std::to_string(room));
         co_await until([&] { return in_.contains(room) && in_[room].is_acknowledged; });

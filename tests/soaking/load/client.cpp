@@ -148,13 +148,14 @@ awaitable<void> client::ends() {
     }
 }
 
-awaitable<void> client::close() {
+awaitable<unsigned> client::close(unsigned or_code) {
     said_goodbye_ = true;
     write(close_of(1000));
     const auto code = co_await read_to_close();
-    if (code != 1000) world_.fault(role_ + " said 1000 and was answered " + std::to_string(code));
+    if (code != 1000 && code != or_code) world_.fault(role_ + " said 1000 and was answered " + std::to_string(code));
     co_await ends();
     cut();
+    co_return code;
 }
 
 void client::shutdown() {

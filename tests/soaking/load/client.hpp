@@ -51,8 +51,9 @@ public:
     /// Waits for the end of the stream, in whatever way. Drops what comes.
     awaitable<void> ends();
 
-    /// Says goodbye and waits for the answer, which must have the same code.
-    awaitable<void> close();
+    /// Says goodbye and waits for the answer, which must have the same code, or another one where the server may come before
+    /// with a close of its own. The code.
+    awaitable<unsigned> close(unsigned or_code = 1000);
 
     void shutdown();  ///< Ends our direction.
     void reset();     ///< The rude way: RST.

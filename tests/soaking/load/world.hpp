@@ -2,14 +2,18 @@
 
 #include <boost/asio.hpp>
 
+#include <algorithm>
 #include <array>
 #include <chrono>
 #include <cstdint>
 #include <exception>
 #include <functional>
+#include <memory>
 #include <random>
 #include <set>
 #include <string>
+#include <unordered_map>
+#include <utility>
 #include <vector>
 
 /// What all parts of the load share. One thread, so nothing is locked.
