@@ -23,9 +23,9 @@ namespace {
 using client_ptr = std::unique_ptr<test::client>;
 
 std::vector<client_ptr> connect(running_server& server, std::size_t count) {
-    std::vector<client_ptr> all;
-    for (std::size_t i = 0; i != count; ++i) all.push_back(std::make_unique<test::client>(server.port()));
-    return all;
+    std::vector<client_ptr> clients;
+    for (std::size_t i = 0; i != count; ++i) clients.push_back(std::make_unique<test::client>(server.port()));
+    return clients;
 }
 
 }  // namespace
@@ -41,12 +41,12 @@ TEST_CASE("a stop that is spread tells peers one after another, and serves the o
     server->on_disconnect(
         [&](connection&, close_code code, std::string_view) { gone.add(std::to_string(static_cast<int>(code))); });
     server.start(GENERATE(1U, 2U));
-    auto all = connect(server, 40);
+    auto clients = connect(server, 40);
     const auto began = steady::now();
     server->stop();
     std::vector<double> told;
     bool somebody_was_served = false;
-    for (auto& c : all) {
+    for (auto& c : clients) {
         // Whoever was not told yet gets an answer; a close that crosses the message is as good.
         if (c->send("still there?") && c->receive() == "still there?") {
             somebody_was_served = true;
@@ -133,7 +133,7 @@ TEST_CASE("while a stop is spread nobody new comes in") {
     settings.listener.stop_spread = 300ms;
     running_server server{settings};
     server.start();
-    auto all = connect(server, 4);
+    auto clients = connect(server, 4);
     raw_client waiting{server.port()};
     CHECK(waiting.get("/nowhere").status == 404);
     server->stop();
@@ -150,7 +150,7 @@ TEST_CASE("while a stop is spread nobody new comes in") {
         }
     };
     CHECK(eventually([&] { return !connects(); }));
-    for (auto& c : all) CHECK(c->receive() == "close(1001 the server stops)");
+    for (auto& c : clients) CHECK(c->receive() == "close(1001 the server stops)");
     CHECK(server.wait() == "");
 }
 
@@ -162,10 +162,10 @@ TEST_CASE("stop works from a handler, spread, and in the midst of a turn that go
         c.emit_message(m);
     });
     server.start(2);
-    auto all = connect(server, 6);
-    all.front()->send("stop");
-    CHECK(all.front()->receive() == "stop");
-    for (auto& c : all) CHECK(c->receive() == "close(1001 the server stops)");
+    auto clients = connect(server, 6);
+    clients.front()->send("stop");
+    CHECK(clients.front()->receive() == "stop");
+    for (auto& c : clients) CHECK(c->receive() == "close(1001 the server stops)");
     CHECK(server.wait() == "");
 }
 
@@ -194,8 +194,8 @@ TEST_CASE("a server is destroyed, and its io_context, in the midst of a stop tha
     owner->listen("127.0.0.1", 0);
     const auto port = owner->port();
     std::thread running{[&] { context->run(); }};
-    std::vector<client_ptr> all;
-    for (int i = 0; i != 8; ++i) all.push_back(std::make_unique<test::client>(port));
+    std::vector<client_ptr> clients;
+    for (int i = 0; i != 8; ++i) clients.push_back(std::make_unique<test::client>(port));
     owner->stop(10s, 5s);
     SECTION("the server first") {
         owner.reset();
@@ -215,7 +215,7 @@ TEST_CASE("a server is destroyed, and its io_context, in the midst of a stop tha
         context.reset();
         owner.reset();
     }
-    for (auto& c : all) {
+    for (auto& c : clients) {
         const auto end = c->receive();
         CHECK((end == "end" || end.starts_with("close(1001")));
     }
