@@ -57,3 +57,28 @@ bench_exec() {
     bench_configure && bench_make "$target" || exit 1
     exec "$(bench_program "$target")" "$@"
 }
+
+# bench_exec_alone TARGET ARGUMENT...: the same in a network namespace of its own where one can be made, with Reno as the
+# congestion control: BBR, which some systems have as their default, paces on the loopback too. The script starts itself once
+# more in there; bench_is_alone tells, so that it can change what else belongs to the namespace before.
+bench_is_alone() { [ -n "${ARKE_BENCH_NAMESPACE-}" ]; }
+bench_exec_alone() {
+    local target=$1 unshare
+    shift
+    if bench_is_alone; then
+        ip link set lo up
+        echo reno >/proc/sys/net/ipv4/tcp_congestion_control ||
+            echo "The congestion control stays $(cat /proc/sys/net/ipv4/tcp_congestion_control)." >&2
+        exec "$(bench_program "$target")" "$@"
+    fi
+    bench_install iproute2 liburing-dev
+    bench_configure && bench_make "$target" || exit 1
+    for unshare in "unshare --net" "unshare --user --map-root-user --net"; do
+        # shellcheck disable=SC2086  # a command and its options
+        if command -v ip >/dev/null && $unshare true 2>/dev/null; then
+            ARKE_BENCH_NAMESPACE=yes exec $unshare "$0" "$@"
+        fi
+    done
+    echo "No network namespace can be made here: the system's own network is used as it is." >&2
+    exec "$(bench_program "$target")" "$@"
+}
