@@ -147,7 +147,7 @@ public:
     /// Stops the server in the midst of it, and then the threads.
     void end() {
         server_.stop();
-        server_.stop(500ms);
+        server_.stop(10s);
         for (auto& s : stayers_) s->thread.join();
         done_ = true;
         for (auto& t : threads_) t.join();
@@ -183,6 +183,12 @@ private:
                 faults_.add(e.what());
             }
         });
+    }
+
+    /// What waits in the loops is bounded by nobody but those who speak.
+    void pace() {
+        std::unique_lock lock{heard_mutex_};
+        heard_.wait_for(lock, 1ms);
     }
 
     int slowest(std::size_t t) const {
@@ -228,9 +234,7 @@ private:
             speaking_[t] = true;
             if (paused_ || n - slowest(t) > 50) {
                 speaking_[t] = false;
-                // What waits in the loops is bounded by nobody but us.
-                std::unique_lock lock{heard_mutex_};
-                heard_.wait_for(lock, 1ms);
+                pace();
                 --n;
                 continue;
             }
@@ -307,6 +311,7 @@ private:
             if (random() % 4 == 0) server_.to(arke::room{room}).except("stay").disconnect();
             other_.to(arke::all).emit("room", 3);
             for (const auto& h : other_.connections()) h.disconnect();
+            pace();
         }
     }
 
@@ -328,6 +333,7 @@ private:
                 faults_.add("an endpoint was added to a server that runs");
             } catch (const std::logic_error&) {
             }
+            pace();
         }
     }
 
@@ -348,6 +354,7 @@ private:
                 if (!other_.off(handler)) faults_.add("a handler was not there");
             }
             other_.off("extra");
+            pace();
         }
     }
 
@@ -372,7 +379,7 @@ TEST_CASE("everything is done from many threads while connections come and go, a
     const auto loop = GENERATE(from_range(all_loops()));
     const auto how = GENERATE(way::own_loops, way::callers_context);
     auto settings = named(loop, {.write_timeout = 60s, .max_outbox_bytes = 64U << 20U});
-    settings.listener.stop_timeout = 5s;
+    settings.listener.stop_timeout = 20s;
     runner net{how, settings, 3};
     auto& server = *net.server();
     auto other = server.endpoint("/other", {.log = settings.log});
@@ -426,6 +433,12 @@ std::string name_of(const std::array<thing, 4>& order) {
     return text;
 }
 
+/// The caller's io_context goes after its server, or when the server has been told to stop.
+bool is_allowed(way how, const std::array<thing, 4>& order, meanwhile what) {
+    const auto at = [&](thing t) { return std::find(order.begin(), order.end(), t); };
+    return how == way::own_loops || what == meanwhile::stop_is_pending || at(thing::server) < at(thing::context);
+}
+
 void end_in_order(arke::loop_kind loop, way how, const std::array<thing, 4>& order, meanwhile what) {
     auto settings = quiet(loop);
     settings.listener.stop_timeout = 10ms;
@@ -449,6 +462,11 @@ void end_in_order(arke::loop_kind loop, way how, const std::array<thing, 4>& ord
     for (const auto* path : {"/", "/other", "/other"}) {
         clients.push_back(std::make_unique<client>(port, path));
         REQUIRE(clients.back()->receive() == "ready;0;");
+    }
+    {
+        // What came through the kernel orders nothing for the thread sanitizer where an io_uring has sent it.
+        const std::lock_guard lock{mutex};
+        REQUIRE(handles.size() == 3);
     }
     raw_client halfway{port};
     halfway.send("GET / HTTP/1.1\r\n");
@@ -520,10 +538,11 @@ TEST_CASE("server, handles, endpoint and io_context go in any order, with people
     int orders = 0;
     do {
         INFO(name_of(order));
+        if (!is_allowed(how, order, what)) continue;
         end_in_order(loop, how, order, what);
         ++orders;
     } while (std::next_permutation(order.begin(), order.end()));
-    CHECK(orders == 24);
+    CHECK(orders == (is_allowed(how, {thing::context, thing::server}, what) ? 24 : 12));
 }
 
 // ------------------------------------------------------------------------------------------------------------------- herds

@@ -18,18 +18,18 @@
 #include <thread>
 #include <vector>
 
-#if defined(__SANITIZE_ADDRESS__)
-#define ARKE_SOAK_ASAN
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#define ARKE_SOAK_SANITIZED
 #elif defined(__has_feature)
-#if __has_feature(address_sanitizer)
-#define ARKE_SOAK_ASAN
+#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
+#define ARKE_SOAK_SANITIZED
 #endif
 #endif
 
 // --- How much memory is in use, exactly: not what the allocator or a quarantine keeps.
 
-#ifdef ARKE_SOAK_ASAN
-// g++ has the function, and not everywhere its header.
+#ifdef ARKE_SOAK_SANITIZED
+// Sanitizers bring their own operator new. g++ has the function, and not everywhere its header.
 extern "C" std::size_t __sanitizer_get_current_allocated_bytes();
 
 namespace {
