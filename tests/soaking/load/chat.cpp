@@ -132,9 +132,7 @@ private:
             const auto frame = co_await client_->read();
             if (!frame) break;
             if (frame->first == first_byte::close) {
-                code_ = frame->payload.size() < 2 ? 1005U
-                                                  : static_cast<unsigned char>(frame->payload[0]) * 256U +
-                                                        static_cast<unsigned char>(frame->payload[1]);
+                code_ = close_code_of(frame->payload);
                 if (!is_closing_) world_.fault("a chat member was closed with " + std::to_string(code_));
                 break;
             }

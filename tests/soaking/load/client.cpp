@@ -131,10 +131,8 @@ awaitable<unsigned> client::read_to_close() {
         const auto frame = co_await read();
         if (!frame) co_return 0U;
         if (frame->first != first_byte::close) continue;
-        const auto text = frame->payload;
-        const unsigned code =
-            text.size() < 2 ? 1005U : static_cast<unsigned char>(text[0]) * 256U + static_cast<unsigned char>(text[1]);
-        if (!std::exchange(said_goodbye_, true)) write(frame_of(first_byte::close, text));
+        const auto code = close_code_of(frame->payload);
+        if (!std::exchange(said_goodbye_, true)) write(frame_of(first_byte::close, frame->payload));
         co_return code;
     }
 }

@@ -52,11 +52,8 @@ awaitable<std::optional<unsigned>> catch_up(world& w, client& c, listener& l) {
         const auto frame = co_await c.read();
         if (!frame) co_return 0U;
         if (frame->first == first_byte::close) {
-            const auto text = frame->payload;
-            const auto code = text.size() < 2
-                                  ? 1005U
-                                  : static_cast<unsigned char>(text[0]) * 256U + static_cast<unsigned char>(text[1]);
-            c.write(frame_of(first_byte::close, text));
+            const auto code = close_code_of(frame->payload);
+            c.write(frame_of(first_byte::close, frame->payload));
             co_return code;
         }
         if (frame->first == first_byte::text) l.hear(frame->payload);

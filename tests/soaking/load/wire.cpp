@@ -66,6 +66,11 @@ server_frame parse_frame(std::string_view bytes) {
     return frame;
 }
 
+unsigned close_code_of(std::string_view payload) {
+    if (payload.size() < 2) return 1005;
+    return static_cast<unsigned char>(payload[0]) * 256U + static_cast<unsigned char>(payload[1]);
+}
+
 event_text parse_event(std::string_view payload) {
     if (!payload.starts_with(prefix)) return {};
     payload.remove_prefix(prefix.size());

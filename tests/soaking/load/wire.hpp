@@ -33,6 +33,9 @@ struct server_frame {
 };
 server_frame parse_frame(std::string_view bytes);
 
+/// The code in a close frame's payload; 1005 where there is none.
+unsigned close_code_of(std::string_view payload);
+
 /// "event;tag;data" of a text message; nothing where it is none.
 struct event_text {
     std::string_view name{};
