@@ -279,6 +279,17 @@ public:
         return true;
     }
 
+    /// From now on each message leaves in frames of so many bytes, at least eight.
+    void send_in_frames_of(std::size_t bytes) {
+        stream_.auto_fragment(true);
+        stream_.write_buffer_bytes(bytes);
+    }
+
+    /// From now on receive() sends a ping in each silence of half this time, and gives up where a whole one passes.
+    void ping_in_silence(std::chrono::milliseconds time) {
+        stream_.set_option(websocket::stream_base::timeout{patience, time, true});
+    }
+
     bool emit(std::string_view event, std::string_view data = {}, int tag = 0) {
         return send(std::string{prefix} + std::string{event} + ";" + std::to_string(tag) + ";" + std::string{data});
     }
