@@ -230,6 +230,27 @@ TEST_CASE("a stream that ends without a close is abnormal, however politely") {
     CHECK(server.is_freed(ben));
 }
 
+TEST_CASE("what a client said before it ended its direction is answered, also within one turn") {
+    // Where the end came in the turn of the last bytes, the answers of that turn were dropped, the 101 among them.
+    const bool sends_in_batches = GENERATE(false, true);
+    scripted_server server{{}, 1, 16 * 1024, sends_in_batches};
+    server.on_message([](connection& c, message_view m) { c.emit_message(m); });
+    const auto hangs_up_with = [&](const std::string& bytes) {
+        client* who = nullptr;
+        server.in_turn([&] {
+            who = &server.connect();
+            who->sends(bytes);
+            who->hangs_up();
+        });
+        CHECK(who->stream().sent.starts_with(client::greeting));
+        return who->heard();
+    };
+    CHECK(hangs_up_with(client_frame(0x81, "last words")) == "text(last words) closed");
+    CHECK(hangs_up_with(client_frame(0x88, "\x03\xE8")) == "close(1000) closed");
+    CHECK(hangs_up_with(client_frame(0x83, "")) == "close(1002 a reserved opcode) closed");
+    CHECK(hangs_up_with(client_frame(0x81, "cut").substr(0, 7)) == "closed");
+}
+
 TEST_CASE("the server's stop says 1001 to everyone") {
     scripted_server server;
     diary told{server};

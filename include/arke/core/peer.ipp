@@ -465,6 +465,8 @@ ARKE_COLD_INLINE void peer::abort(errc what) {
 }
 
 ARKE_COLD_INLINE void peer::on_end(error_code why) {
+    // What this turn has said to a client that ends its direction only is still for it to read.
+    if (!why) flush();
     // An end before the closing handshake is abnormal however politely TCP said it (RFC 6455 §7.1.5).
     if (state_ == state::open)
         leave_open(loop_->counters().closed.broken, close_code::abnormal, why ? why.message() : std::string{});
