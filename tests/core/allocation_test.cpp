@@ -1,5 +1,6 @@
 #include <arke/server.hpp>
 
+#include <algorithm>
 #include <atomic>
 #include <cstdlib>
 #include <new>
@@ -8,6 +9,10 @@
 
 #include "tests/support/catch.hpp"
 #include "tests/support/scripted_server.hpp"
+
+#ifdef __GLIBC__
+#include <malloc.h>
+#endif
 
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
 #define ARKE_TEST_HAS_SANITIZER
@@ -20,21 +25,39 @@
 namespace {
 
 thread_local std::size_t allocations = 0;
-
 }  // namespace
 
 // Sanitizers have an operator new of their own, and find more with it: under one of them nothing is counted, and what is
 // delivered is still checked.
 #ifndef ARKE_TEST_HAS_SANITIZER
 
+namespace {
+
+/// Bytes that are held, and the most that were. Both mean something on a thread that frees what it made.
+thread_local std::ptrdiff_t bytes_held = 0;
+thread_local std::ptrdiff_t most_bytes_held = 0;
+
+#ifdef __GLIBC__
+std::ptrdiff_t size_of(void* memory) { return static_cast<std::ptrdiff_t>(::malloc_usable_size(memory)); }
+#else
+std::ptrdiff_t size_of(void*) { return 0; }
+#endif
+
+}  // namespace
+
 // Not inlined: g++ would see new's memory given to free() and warn.
 [[gnu::noinline]] void* operator new(std::size_t size) {
     ++allocations;
-    if (void* const made = std::malloc(size == 0 ? 1 : size)) return made;
-    throw std::bad_alloc{};
+    void* const made = std::malloc(size == 0 ? 1 : size);
+    if (made == nullptr) throw std::bad_alloc{};
+    most_bytes_held = std::max(most_bytes_held, bytes_held += size_of(made));
+    return made;
 }
-[[gnu::noinline]] void operator delete(void* memory) noexcept { std::free(memory); }
-[[gnu::noinline]] void operator delete(void* memory, std::size_t) noexcept { std::free(memory); }
+[[gnu::noinline]] void operator delete(void* memory) noexcept {
+    bytes_held -= size_of(memory);
+    std::free(memory);
+}
+[[gnu::noinline]] void operator delete(void* memory, std::size_t) noexcept { operator delete(memory); }
 
 #endif
 
@@ -154,6 +177,42 @@ TEST_CASE("the count sees an allocation where there is one") {
     all.server.on("text", [](std::string_view v) { static_cast<void>(std::string{v}); });
     CHECK(all.cost_of(event("text", "0", std::string(100, 'x'))) == 1);
 }
+
+#ifdef __GLIBC__
+TEST_CASE("fragments without end hold no more than twice the message that they may be") {
+    constexpr std::size_t most = std::size_t{64} * 1024;  // the bound of the members
+    members all{2};
+    std::size_t heard = 0;
+    all.server.on_message([&](const message_view& m) { heard = m.data.size(); });
+    auto& one = all.ends.front()->user();
+    // What a loop reads at once stands in a buffer of its own.
+    const auto held_for = [&](std::string bytes, std::size_t piece) {
+        const auto before = most_bytes_held = bytes_held;
+        for (std::size_t at = 0; at < bytes.size(); at += piece)
+            all.loop.in_turn_do([&] { one.on_bytes({bytes.data() + at, std::min(piece, bytes.size() - at)}); });
+        return static_cast<std::size_t>(most_bytes_held - before);
+    };
+    const auto fragments = [](std::size_t count, std::string_view each) {
+        std::string bytes = client_frame(0x02, each);
+        while (--count != 0) bytes += client_frame(0x00, each);
+        return bytes;
+    };
+    CHECK(held_for(client_frame(0x82, std::string(most, 'x')), 1000) < most + 1000);
+    CHECK(held_for(client_frame(0x82, std::string(most, 'x')), most) < most + 1000);
+    CHECK(held_for(fragments(most - 1, "x"), 4096) < 2 * most);
+    CHECK(held_for(client_frame(0x80, "y"), 4096) == 0);
+    CHECK(heard == most);
+    CHECK(held_for(fragments(60'000, "") + client_frame(0x80, ""), 4096) < 2000);
+    CHECK(heard == 0);
+    CHECK(held_for(fragments(most / 100, std::string(100, 'x')), 512 * 1024) < 2 * most);
+    // One more than may be, and then nothing is held.
+    CHECK(held_for(client_frame(0x00, std::string(100, 'x')), 4096) < 2 * most);
+    const auto before = bytes_held;
+    all.loop.in_turn_do([&] { one.on_end({}); });
+    CHECK(before - bytes_held > 0);
+    all.ends.erase(all.ends.begin());
+}
+#endif
 #endif
 
 }  // namespace
