@@ -99,6 +99,13 @@ public:
         socket_.close(ignored);
     }
 
+    /// Goes by a reset, which drops what is on its way.
+    void reset() {
+        error ignored;
+        socket_.set_option(asio::socket_base::linger{true, 0}, ignored);
+        drop();
+    }
+
     /// `count` bytes; fewer when the stream ends before.
     std::string read(std::size_t count) {
         while (in_.size() < count && read_some()) {
