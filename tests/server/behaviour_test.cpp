@@ -470,7 +470,7 @@ TEST_CASE("what work on the executor throws comes out of run(), and the server h
 }
 
 #ifdef __linux__
-TEST_CASE("a server that is started and stopped 1,000 times leaks no descriptor") {
+TEST_CASE("servers that are started and stopped a thousand times, over all loops, leak no descriptor") {
     const auto loop = GENERATE(from_range(all_loops()));
     const auto once = [&] {
         running_server net{quiet(loop)};
@@ -484,7 +484,7 @@ TEST_CASE("a server that is started and stopped 1,000 times leaks no descriptor"
     };
     once();
     const auto before = open_descriptors();
-    for (int i = 0; i != 1000; ++i) once();
+    for (std::size_t i = 0; i <= 1000 / all_loops().size(); ++i) once();
     CHECK(open_descriptors() == before);
 }
 #endif

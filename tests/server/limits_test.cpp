@@ -211,9 +211,15 @@ TEST_CASE("a peer that answers nothing is cut at pong_timeout; one that talks st
     raw_client silent{net.port()};
     silent.send(upgrade_request());
     silent.read_until("ready;0;");
+    client talker{net.port()};
+    REQUIRE(talker.receive() == "ready;0;");
+    while (seen.size() != 2 && talker.send("I am here") && talker.receive() == "I am here") {
+    }
+    CHECK(seen.wait(2) == "pong_timeout 1006");
     CHECK(silent.read(2) == std::string_view{"\x89\0", 2});
     CHECK(silent.read_to_end() == "");
-    CHECK(seen.wait(2) == "pong_timeout 1006");
+    talker.send("and I stay");
+    CHECK(talker.receive() == "and I stay");
 }
 
 TEST_CASE("a peer that never reads is closed at max_outbox_bytes with 1013, and the others lose nothing") {
