@@ -203,7 +203,7 @@ TEST_CASE("Beast's client and the server ping each other, asked and by themselve
     journal heard;
     server.net->on_ping([&](connection& c, arke::bytes_view payload) {
         heard.add(std::to_string(payload.size()));
-        if (heard.size() == 8) c.ping(arke::as_bytes("mine"));
+        if (heard.size() == 5) c.ping(arke::as_bytes("mine"));
     });
     server.net->on_pong([](connection& c, arke::bytes_view payload) { c.emit_message(arke::as_text(payload)); });
     arke::test::client one{server.start()};
@@ -216,9 +216,9 @@ TEST_CASE("Beast's client and the server ping each other, asked and by themselve
     one.send_fragments({"some", " of", " it"});
     CHECK(one.receive() == "some of it");
     CHECK(one.controls() == pongs);
-    one.ping_in_silence(std::chrono::milliseconds{40});
+    one.ping_in_silence(std::chrono::seconds{2});
     CHECK(one.receive() == "mine");
-    CHECK(heard.wait(8).starts_with("0 1 124 125 0 0 0 0"));
+    CHECK(heard.wait(5).starts_with("0 1 124 125 0"));
 }
 
 TEST_CASE("Beast's client closes with each code, and is answered") {
