@@ -404,9 +404,9 @@ private:
     void guard(std::string_view event, F&& f);
     template <class List, class... Args>
     void run(List core::handler_set::*list, const Args&... args);
-    void raise(const error_report& report);
-    void count(const error_report& report);
-    void raise_current(std::string_view event);
+    void raise(const error_report& report) noexcept;
+    void count(const error_report& report) noexcept;
+    void raise_current(std::string_view event) noexcept;
 
     // core::peer
     void begin() override;

@@ -144,8 +144,10 @@ ARKE_INLINE void connection::deliver(const outgoing& out) {
     }
     if (!out.measure(owner().protocol_at(protocol_index()), why)) throw std::invalid_argument{why};
     home.dispatch([held = core::peer_ptr{this}, m = message_ptr{new message{out}}] {
-        std::string ignored;
-        static_cast<void>(held->send(m->view(), ignored));
+        held->guarded([&] {
+            std::string ignored;
+            static_cast<void>(held->send(m->view(), ignored));
+        });
     });
 }
 
@@ -321,15 +323,21 @@ ARKE_COLD_INLINE void connection::finish() {
         protocol_state_.reset();
         return;
     }
-    if (ending_->by != errc{}) raise({ending_->by, {}, ending_->text, {}});
-    for (const auto& room : ending_->left_rooms) left(room);
-    run(&core::handler_set::disconnect, ending_->code, std::string_view{ending_->text});
+    const auto how = ending_.get();
+    const auto code = how != nullptr ? how->code : close_code::abnormal;
+    const auto by = how != nullptr ? how->by : errc::out_of_memory;
+    const std::string_view text = how != nullptr ? how->text : std::string_view{};
+    if (by != errc{}) raise({by, {}, text, {}});
+    if (how != nullptr) {
+        for (const auto& room : how->left_rooms) left(room);
+    }
+    run(&core::handler_set::disconnect, code, text);
     // What the handlers captured goes now, on this loop; a handle that somebody keeps holds only the bare object.
-    if (own_handlers_) on_loop().retire(std::shared_ptr<const void>{std::move(own_handlers_)});
+    const auto freed = std::move(own_handlers_);
     protocol_state_.reset();
 }
 
-ARKE_COLD_INLINE void connection::raise_current(std::string_view event) {
+ARKE_COLD_INLINE void connection::raise_current(std::string_view event) noexcept {
     try {
         throw;
     } catch (const std::exception& e) {
@@ -339,7 +347,7 @@ ARKE_COLD_INLINE void connection::raise_current(std::string_view event) {
     }
 }
 
-ARKE_COLD_INLINE void connection::count(const error_report& report) {
+ARKE_COLD_INLINE void connection::count(const error_report& report) noexcept {
     // The others are ends, which are counted where they happen; and the unhandled, which may have no report.
     if (report.code.category() != category()) return;
     auto& errors = on_loop().counters().errors;
@@ -353,7 +361,7 @@ ARKE_COLD_INLINE void connection::count(const error_report& report) {
     }
 }
 
-ARKE_COLD_INLINE void connection::raise(const error_report& report) {
+ARKE_COLD_INLINE void connection::raise(const error_report& report) noexcept {
     if (on_loop().in_turn()) count(report);
     bool heard = false;
     const auto one = [&](notify_handler<const error_report&>& h) {
@@ -361,7 +369,7 @@ ARKE_COLD_INLINE void connection::raise(const error_report& report) {
         try {
             h.run(*this, report);
         } catch (...) {
-            endpoint().log("on_error threw for connection " + id());
+            endpoint().try_to_log([&] { return "on_error threw for connection " + id(); });
         }
     };
     endpoint().handlers(on_loop()).error.run(one);
@@ -373,12 +381,14 @@ ARKE_COLD_INLINE void connection::raise(const error_report& report) {
         own.compact();
     }
     if (heard) return;
-    std::string line = "connection " + detail::printable(id());
-    if (!report.event.empty()) line += ", event " + detail::printable(report.event);
-    line += ": " + report.code.message();
-    if (!report.detail.empty() && report.detail != report.code.message())
-        line += ": " + detail::printable(report.detail, 200);
-    endpoint().log(line);
+    endpoint().try_to_log([&] {
+        std::string line = "connection " + detail::printable(id());
+        if (!report.event.empty()) line += ", event " + detail::printable(report.event);
+        line += ": " + report.code.message();
+        if (!report.detail.empty() && report.detail != report.code.message())
+            line += ": " + detail::printable(report.detail, 200);
+        return line;
+    });
 }
 
 }  // namespace arke

@@ -223,7 +223,8 @@ private:
                 const auto part =
                     std::chrono::duration<double>(now - began_) / std::chrono::duration<double>(told_by_ - began_);
                 const auto due = static_cast<std::size_t>(part * static_cast<double>(waiting_.size()));
-                for (; told_ < due; ++told_) std::exchange(waiting_[told_], nullptr)->on_stop();
+                for (; told_ < due; ++told_)
+                    std::exchange(waiting_[told_], nullptr)->tell<&core::stream_user::on_stop>();
                 tell_->expires_after(std::min<moment::duration>(told_by_ - now, std::chrono::milliseconds{20}));
                 tell_->async_wait(loop_->on_strand([self = shared_from_this()](const error_code& ec) {
                     if (!ec && self->tell_) self->tell_some();
@@ -233,7 +234,7 @@ private:
             tell_.reset();
             waiting_.clear();
             // Those too who came in time to be taken and late to be listed.
-            for (const auto& user : loop_->users()) user->on_stop();
+            for (const auto& user : loop_->users()) user->tell<&core::stream_user::on_stop>();
             // What other threads say from now on has nobody to go to.
             loop_->end_posts();
             // The loop must not hold what holds the loop.
@@ -249,7 +250,7 @@ private:
             if (tell_) {
                 // The deadline came to meet those who were to be told late.
                 const core::loop::turn guard{*loop_};
-                for (const auto& user : loop_->users()) user->on_stop();
+                for (const auto& user : loop_->users()) user->tell<&core::stream_user::on_stop>();
             }
             tell_.reset();
             cut_.reset();
@@ -257,7 +258,8 @@ private:
             {
                 const core::loop::turn guard{*loop_};
                 loop_->when_empty(core::task{[] {}});
-                for (const auto& user : loop_->users()) user->on_end(boost::asio::error::operation_aborted);
+                for (const auto& user : loop_->users())
+                    user->tell<&core::stream_user::on_end>(boost::asio::error::operation_aborted);
             }
             auto* const own = owns_context_ ? &loop_->context() : nullptr;
             loop_->shut_down();

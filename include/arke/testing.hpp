@@ -82,7 +82,14 @@ public:
     int batches = 0;  ///< How often sends left together.
 
     /// For transports: this one has something queued.
-    void add_queued(memory_transport& by) { queued_.push_back(&by); }
+    void add_queued(memory_transport& by) noexcept { queued_.push_back(&by); }
+
+    /// For transports, as one comes: that it can always be queued.
+    void add_transport() {
+        add_load();
+        core::make_room(queued_, load());
+        core::make_room(sending_, load());
+    }
 
 private:
     static constexpr core::millis first_moment = 1'000'000;
@@ -97,6 +104,7 @@ private:
     std::optional<core::millis> alarm_;
     bool woken_ = false;
     std::vector<memory_transport*> queued_;
+    std::vector<memory_transport*> sending_;
 };
 
 /// A stream whose other end is a script. What is sent is kept; how much of it is taken, and what breaks, is said beforehand.
@@ -108,7 +116,7 @@ public:
     static constexpr std::size_t everything = std::numeric_limits<std::size_t>::max();
 
     memory_transport(virtual_loop& on, core::stream_user_ptr user) : loop_{on}, user_{std::move(user)} {
-        loop_.add_load();
+        loop_.add_transport();
     }
     memory_transport(const memory_transport&) = delete;
     memory_transport& operator=(const memory_transport&) = delete;
@@ -125,7 +133,7 @@ public:
         if (!waits_for_room_ || more == 0) return;
         waits_for_room_ = false;
         loop_.in_turn_do([this] {
-            if (user_) user_->on_writable();
+            if (user_) user_->tell<&core::stream_user::on_writable>();
         });
     }
 
@@ -144,16 +152,16 @@ public:
                 const auto count = std::min(own.size(), rest.size());
                 std::copy_n(rest.begin(), count, own.begin());
                 rest = rest.subspan(count);
-                if (count != 0) user_->on_filled(count);
+                if (count != 0) user_->tell<&core::stream_user::on_filled>(count);
             }
-            if (user_ && !rest.empty()) user_->on_bytes(rest);
+            if (user_ && !rest.empty()) user_->tell<&core::stream_user::on_bytes>(rest);
         });
     }
 
     /// The other end has nothing more to say, or the stream breaks.
     void ends(error_code why = {}) {
         loop_.in_turn_do([&] {
-            if (user_) user_->on_end(why);
+            if (user_) user_->tell<&core::stream_user::on_end>(why);
         });
     }
 
@@ -214,7 +222,7 @@ public:
     void send_queued() {
         const auto piece = std::exchange(queued_, {});
         const auto result = send({&piece, 1});
-        if (user_) user_->on_sent(result);
+        if (user_) user_->tell<&core::stream_user::on_sent>(result);
     }
 
     void set_user(core::stream_user_ptr user) override { loop_.retire(std::exchange(user_, std::move(user))); }
@@ -259,7 +267,9 @@ private:
 inline void virtual_loop::submit() {
     if (queued_.empty()) return;
     ++batches;
-    for (auto* each : std::exchange(queued_, {})) each->send_queued();
+    sending_.swap(queued_);
+    for (auto* each : sending_) each->send_queued();
+    sending_.clear();
 }
 
 /// A frame as a client sends it: masked, and `first` as its first byte (0x81 a whole text, 0x82 binary, 0x88 a close).
@@ -547,15 +557,17 @@ private:
         on.in_turn_do([&] {
             if (id.empty() && this->settings().id_generator) id = this->settings().id_generator(r);
             if (id.empty()) id = core::endpoint::random_id();
-            const auto p = hub().make(on, std::move(id), 0, std::move(r));
-            if (hub().admit(*p) == core::hub::admission::refused) return;
-            c.stream_ = std::make_unique<memory_transport>(on, p);
-            prepare(*c.stream_);
-            newest_ = nullptr;
-            p->open(*c.stream_, client::greeting);
-            c.connection_ = newest_;
             std::string rest{early};
-            if (!rest.empty()) p->on_bytes(rest);
+            const auto p = hub().make(on, std::move(id), 0, std::move(r));
+            p->greet(client::greeting);
+            auto stream = std::make_unique<memory_transport>(on, p);
+            prepare(*stream);
+            if (hub().admit(*p) == core::hub::admission::refused) return stream->drop();
+            c.stream_ = std::move(stream);
+            newest_ = nullptr;
+            p->open(*c.stream_);
+            c.connection_ = newest_;
+            if (!rest.empty()) p->template tell<&core::stream_user::on_bytes>(std::span<char>{rest});
         });
         return c;
     }

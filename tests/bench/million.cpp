@@ -116,7 +116,6 @@ class memory_loop final : public arke::core::loop {
 public:
     memory_loop() : loop{0, arke::listener_config{}.write_buffer_size, first_moment} {}
 
-
     template <class F>
     void in_turn(F&& f) {
         const turn guard{*this};
@@ -221,9 +220,10 @@ public:
             "Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n";
         const auto p = state_->make(loop_, arke::core::endpoint::random_id(), 0,
                                     arke::request{"GET", "/", 11, {{"Host", "example.com"}}});
+        p->greet(greeting);
         check(state_->admit(*p) == arke::core::hub::admission::taken, "A connection was refused: an id came twice.");
         t.connect(loop_, p);
-        p->open(t, greeting);
+        p->open(t);
         t.connected_as = std::exchange(newest_, nullptr);
     }
 

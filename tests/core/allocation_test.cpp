@@ -1,65 +1,12 @@
 #include <arke/server.hpp>
 
 #include <algorithm>
-#include <atomic>
-#include <cstdlib>
-#include <new>
 #include <string>
 #include <vector>
 
+#include "tests/support/allocations.hpp"
 #include "tests/support/catch.hpp"
 #include "tests/support/scripted_server.hpp"
-
-#ifdef __GLIBC__
-#include <malloc.h>
-#endif
-
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-#define ARKE_TEST_HAS_SANITIZER
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
-#define ARKE_TEST_HAS_SANITIZER
-#endif
-#endif
-
-namespace {
-
-thread_local std::size_t allocations = 0;
-}  // namespace
-
-// Sanitizers have an operator new of their own, and find more with it: under one of them nothing is counted, and what is
-// delivered is still checked.
-#ifndef ARKE_TEST_HAS_SANITIZER
-
-namespace {
-
-/// Bytes that are held, and the most that were. Both mean something on a thread that frees what it made.
-thread_local std::ptrdiff_t bytes_held = 0;
-thread_local std::ptrdiff_t most_bytes_held = 0;
-
-#ifdef __GLIBC__
-std::ptrdiff_t size_of(void* memory) { return static_cast<std::ptrdiff_t>(::malloc_usable_size(memory)); }
-#else
-std::ptrdiff_t size_of(void*) { return 0; }
-#endif
-
-}  // namespace
-
-// Not inlined: g++ would see new's memory given to free() and warn.
-[[gnu::noinline]] void* operator new(std::size_t size) {
-    ++allocations;
-    void* const made = std::malloc(size == 0 ? 1 : size);
-    if (made == nullptr) throw std::bad_alloc{};
-    most_bytes_held = std::max(most_bytes_held, bytes_held += size_of(made));
-    return made;
-}
-[[gnu::noinline]] void operator delete(void* memory) noexcept {
-    bytes_held -= size_of(memory);
-    std::free(memory);
-}
-[[gnu::noinline]] void operator delete(void* memory, std::size_t) noexcept { operator delete(memory); }
-
-#endif
 
 namespace arke::test {
 namespace {
@@ -100,7 +47,8 @@ struct members {
                 const auto p = server.state().make(loop, "member" + std::to_string(i), 0, request{});
                 REQUIRE(server.state().admit(*p) == core::hub::admission::taken);
                 ends.push_back(std::make_unique<open_end>(loop, p));
-                p->open(*ends.back(), "hello");
+                p->greet("hello");
+                p->open(*ends.back());
             }
         });
     }
@@ -119,10 +67,10 @@ struct members {
         std::string copy;
         for (int round = 0; round != 20; ++round) {
             copy = frames;
-            before = allocations;
+            before = allocations();
             loop.in_turn_do([&] { ends.front()->user().on_bytes({copy.data(), copy.size()}); });
         }
-        return allocations - before;
+        return allocations() - before;
     }
 
     struct endpoint_with_loops : basic_endpoint<no_session> {
@@ -171,14 +119,12 @@ TEST_CASE("a message in the steady state costs no allocation") {
     CHECK(all.ends.back()->taken > before + 40 * text.size());
 }
 
-#ifndef ARKE_TEST_HAS_SANITIZER
 TEST_CASE("the count sees an allocation where there is one") {
     members all{1};
     all.server.on("text", [](std::string_view v) { static_cast<void>(std::string{v}); });
     CHECK(all.cost_of(event("text", "0", std::string(100, 'x'))) == 1);
 }
 
-#ifdef __GLIBC__
 TEST_CASE("fragments without end hold no more than twice the message that they may be") {
     constexpr std::size_t most = std::size_t{64} * 1024;  // the bound of the members
     members all{2};
@@ -187,10 +133,10 @@ TEST_CASE("fragments without end hold no more than twice the message that they m
     auto& one = all.ends.front()->user();
     // What a loop reads at once stands in a buffer of its own.
     const auto held_for = [&](std::string bytes, std::size_t piece) {
-        const auto before = most_bytes_held = bytes_held;
+        const memory_peak peak;
         for (std::size_t at = 0; at < bytes.size(); at += piece)
             all.loop.in_turn_do([&] { one.on_bytes({bytes.data() + at, std::min(piece, bytes.size() - at)}); });
-        return static_cast<std::size_t>(most_bytes_held - before);
+        return peak.bytes();
     };
     const auto fragments = [](std::size_t count, std::string_view each) {
         std::string bytes = client_frame(0x02, each);
@@ -207,13 +153,11 @@ TEST_CASE("fragments without end hold no more than twice the message that they m
     CHECK(held_for(fragments(most / 100, std::string(100, 'x')), 512 * 1024) < 2 * most);
     // One more than may be, and then nothing is held.
     CHECK(held_for(client_frame(0x00, std::string(100, 'x')), 4096) < 2 * most);
-    const auto before = bytes_held;
+    const auto before = bytes_held();
     all.loop.in_turn_do([&] { one.on_end({}); });
-    CHECK(before - bytes_held > 0);
+    CHECK(before > bytes_held());
     all.ends.erase(all.ends.begin());
 }
-#endif
-#endif
 
 }  // namespace
 }  // namespace arke::test

@@ -62,6 +62,9 @@ public:
         heard += why ? "<broken>" : "<end>";
         if (transport != nullptr) std::exchange(transport, nullptr)->close(false);
     }
+    void failed() noexcept override {
+        if (transport != nullptr) std::exchange(transport, nullptr)->close(true);
+    }
     void on_timer(core::millis) override {}
     void on_stop() override {}
     void flush_turn() override {

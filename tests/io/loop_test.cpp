@@ -36,6 +36,9 @@ public:
         heard += why ? "<broken>" : "<end>";
         if (transport != nullptr) std::exchange(transport, nullptr)->close(false);
     }
+    void failed() noexcept override {
+        if (transport != nullptr) std::exchange(transport, nullptr)->close(true);
+    }
     void on_timer(core::millis) override { heard += "<timer>"; }
     void on_stop() override {}
 

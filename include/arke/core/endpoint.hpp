@@ -60,6 +60,16 @@ public:
     /// A line for a person: to config::log, or to std::clog, at most ten a second.
     void log(std::string_view line);
 
+    /// The same for a line that is still to be made, where nothing may be thrown.
+    template <class F>
+    void try_to_log(F&& make_line) noexcept {
+        try {
+            log(make_line());
+        } catch (...) {
+            // A log that throws has nobody to be told to.
+        }
+    }
+
     /// An id nobody can guess.
     static std::string random_id();
 
@@ -69,7 +79,7 @@ private:
         std::shared_ptr<const handler_set> handlers;
     };
 
-    void refresh(cached& c, loop& on);
+    void refresh(cached& c, loop& on) noexcept;
 
     make_peer make_;
     std::mutex handlers_mutex_;

@@ -116,9 +116,13 @@ ARKE_COLD_INLINE peer_ptr endpoint::make(loop& on, std::string id, std::size_t p
     return peer_ptr{make_(*this, on, std::move(id), protocol, std::move(r))};
 }
 
-ARKE_COLD_INLINE void endpoint::refresh(cached& c, loop& on) {
-    // The old set may be running: it goes when the turn ends.
-    if (c.handlers) on.retire(std::move(c.handlers));
+ARKE_COLD_INLINE void endpoint::refresh(cached& c, loop& on) noexcept {
+    // The old set may be running: it goes when the turn ends. Without memory for that it serves on.
+    try {
+        if (c.handlers) on.retire(c.handlers);
+    } catch (...) {
+        return;
+    }
     const std::lock_guard lock{handlers_mutex_};
     c.handlers = handlers_;
     c.version = version_.load(std::memory_order_relaxed);

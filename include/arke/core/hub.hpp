@@ -98,8 +98,10 @@ public:
 
     loop& on_loop() const noexcept { return loop_; }
 
-    void add(peer& p);
-    void remove(peer& p);
+    /// Makes room for one more, so that add() and what follows from it cannot fail.
+    void make_room();
+    void add(peer& p) noexcept;
+    void remove(peer& p) noexcept;
 
     /// Lets go of everybody. When the loop has ended.
     void clear();
@@ -115,16 +117,16 @@ public:
     std::vector<peer_ptr> select(const recipients& to);
 
     /// Whether removing this peer must wait, because members are being walked; it is remembered then.
-    bool forget_later(peer& p);
+    bool forget_later(peer& p) noexcept;
 
     std::vector<std::string> members(std::string_view name) const;
 
     /// Cuts those for whom most waits, until an eighth of the bound is free, once it is passed.
-    void relieve();
+    void relieve() noexcept;
 
 private:
     struct encoded;
-    void take_out(peer& p, std::size_t index);
+    void take_out(peer& p, std::size_t index) noexcept;
     void give(peer& p, encoded* frames, const outgoing& out, const message* shared);
     std::uint32_t next_mark();
 
@@ -136,6 +138,7 @@ private:
     std::uint32_t mark_ = 0;
     bool delivering_ = false;
     std::vector<peer_ptr> to_forget_;
+    std::vector<peer_ptr> forgetting_;
     friend class hub;
     bool relief_posted_ = false;
 };
@@ -163,9 +166,9 @@ public:
     admission admit(peer& p);
 
     /// Out of the index and all rooms. On the peer's loop; once.
-    void forget(peer& p) override;
+    void forget(peer& p) noexcept override;
 
-    void on_overload(loop& on) override;
+    void on_overload(loop& on) noexcept override;
 
     /// Adds what the loops and this endpoint have counted: `loops` only for one of the endpoints that share them.
     void add_metrics(metrics& to, bool loops) const;
@@ -217,7 +220,7 @@ private:
     using places = boost::container::small_vector<place, 8>;
     recipients resolve(const address& to, places& where) const;
     void count_in(std::string_view name, const loop& on);
-    void count_out(std::string_view name, const loop& on);
+    void count_out(std::string_view name, const loop& on) noexcept;
 
     std::vector<std::unique_ptr<shard>> shards_;
     std::vector<loop_ptr> loops_;

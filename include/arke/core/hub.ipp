@@ -10,23 +10,33 @@ namespace arke::core {
 
 // --------------------------------------------------------------------------------------------------------------- shard
 
-ARKE_INLINE void shard::add(peer& p) {
+ARKE_INLINE void shard::make_room() {
+    core::make_room(peers_, 1);
+    core::make_room(to_forget_, peers_.size() + 1);
+    core::make_room(forgetting_, peers_.size() + 1);
+}
+
+ARKE_INLINE void shard::add(peer& p) noexcept {
     p.place_ = static_cast<std::uint32_t>(peers_.size());
     peers_.push_back(&p);
 }
 
-ARKE_INLINE void shard::remove(peer& p) {
+ARKE_INLINE void shard::remove(peer& p) noexcept {
     if (p.place_ >= peers_.size() || peers_[p.place_] != &p) return;
     peers_.back()->place_ = p.place_;
     peers_[p.place_] = peers_.back();
     peers_.pop_back();
-    auto& left = p.ending_->left_rooms;
-    while (!p.rooms_.empty()) {
-        left.push_back(p.rooms_.back().in->name);
-        take_out(p, p.rooms_.size() - 1);
-        hub_.count_out(left.back(), loop_);
+    if (p.ending_) {
+        try {
+            p.ending_->left_rooms = p.joined_rooms();
+        } catch (...) {
+            // It leaves them all the same, and nobody hears of it.
+        }
     }
-    std::reverse(left.begin(), left.end());
+    while (!p.rooms_.empty()) {
+        hub_.count_out(p.rooms_.back().in->name, loop_);
+        take_out(p, p.rooms_.size() - 1);
+    }
 }
 
 ARKE_COLD_INLINE void shard::clear() {
@@ -45,17 +55,30 @@ ARKE_INLINE bool shard::join(peer& p, std::string_view name) {
         hub_.count_out(name, loop_);
         return p.is_open() && is_joined(p, name);
     }
-    const std::lock_guard lock{rooms_mutex_};
-    auto found = rooms_.find(name);
-    if (found == rooms_.end()) {
-        auto made = std::make_unique<room>();
-        made->name.assign(name);
-        found = rooms_.emplace(std::string{name}, std::move(made)).first;
+    try {
+        const std::lock_guard lock{rooms_mutex_};
+        auto found = rooms_.find(name);
+        if (found == rooms_.end()) {
+            auto made = std::make_unique<room>();
+            made->name.assign(name);
+            made->members.reserve(1);
+            p.rooms_.push_back({made.get(), 0});
+            try {
+                found = rooms_.emplace(std::string{name}, std::move(made)).first;
+            } catch (...) {
+                p.rooms_.pop_back();
+                throw;
+            }
+        } else {
+            core::make_room(found->second->members, 1);
+            p.rooms_.push_back({found->second.get(), found->second->members.size()});
+        }
+        found->second->members.push_back(&p);
+        return true;
+    } catch (...) {
+        hub_.count_out(name, loop_);
+        throw;
     }
-    auto& r = *found->second;
-    p.rooms_.push_back({&r, r.members.size()});
-    r.members.push_back(&p);
-    return true;
 }
 
 ARKE_INLINE bool shard::leave(peer& p, std::string_view name) {
@@ -68,7 +91,7 @@ ARKE_INLINE bool shard::leave(peer& p, std::string_view name) {
     return false;
 }
 
-ARKE_INLINE void shard::take_out(peer& p, std::size_t index) {
+ARKE_INLINE void shard::take_out(peer& p, std::size_t index) noexcept {
     const std::lock_guard lock{rooms_mutex_};
     const auto [r, place] = p.rooms_[index];
     p.rooms_[index] = p.rooms_.back();
@@ -164,7 +187,9 @@ ARKE_INLINE void shard::deliver(const recipients& to, const outgoing& out, const
         walk& operator=(const walk&) = delete;
         ~walk() {
             self.delivering_ = false;
-            for (auto& p : std::exchange(self.to_forget_, {})) self.hub_.forget(*p);
+            self.forgetting_.swap(self.to_forget_);
+            for (auto& p : self.forgetting_) self.hub_.forget(*p);
+            self.forgetting_.clear();
         }
     };
     const walk guard{*this};
@@ -204,7 +229,7 @@ ARKE_INLINE void shard::deliver(const recipients& to, const outgoing& out, const
     }
 }
 
-ARKE_INLINE bool shard::forget_later(peer& p) {
+ARKE_INLINE bool shard::forget_later(peer& p) noexcept {
     if (delivering_) to_forget_.emplace_back(&p);
     return delivering_;
 }
@@ -245,29 +270,41 @@ ARKE_COLD_INLINE void hub::add_loop(loop& on) {
 }
 
 ARKE_COLD_INLINE hub::admission hub::admit(peer& p) {
-    peer_ptr replaced;
+    auto& home = shard_of(p.on_loop());
+    home.make_room();
+    peer_ptr replaced{&p};
+    // The place of an id is the newcomer's without being made anew.
+    const auto change_places = [&](auto holder) { const_cast<peer_ptr&>(*holder).swap(replaced); };
     {
         const std::lock_guard lock{index_mutex_};
-        if (const auto holder = ids_.find(p.id()); holder != ids_.end()) {
+        const auto holder = ids_.find(p.id());
+        if (holder == ids_.end()) {
+            ids_.emplace(&p);
+            replaced.reset();
+        } else {
             if (settings().on_duplicate_id == duplicate_id::refuse) return admission::refused;
-            replaced = *holder;
-            ids_.erase(holder);
+            change_places(holder);
         }
-        ids_.emplace(&p);
     }
-    shard_of(p.on_loop()).add(p);
-    size_.fetch_add(1, std::memory_order_relaxed);
     if (replaced) {
-        auto& its_loop = replaced->on_loop();
-        its_loop.dispatch([replaced] {
-            replaced->close(close_code::policy_violation, "replaced by a newer connection with the same id",
-                            errc::replaced);
-        });
+        try {
+            replaced->on_loop().dispatch([replaced] {
+                replaced->close(close_code::policy_violation, "replaced by a newer connection with the same id",
+                                errc::replaced);
+            });
+        } catch (...) {
+            const std::lock_guard lock{index_mutex_};
+            if (const auto holder = ids_.find(p.id()); holder != ids_.end() && holder->get() == &p)
+                change_places(holder);
+            throw;
+        }
     }
+    home.add(p);
+    size_.fetch_add(1, std::memory_order_relaxed);
     return admission::taken;
 }
 
-ARKE_INLINE void hub::forget(peer& p) {
+ARKE_INLINE void hub::forget(peer& p) noexcept {
     auto& home = shard_of(p.on_loop());
     if (home.forget_later(p)) return;
     home.remove(p);
@@ -281,29 +318,30 @@ ARKE_INLINE void hub::forget(peer& p) {
     }
 }
 
-ARKE_COLD_INLINE void hub::on_overload(loop& on) {
+ARKE_COLD_INLINE void hub::on_overload(loop& on) noexcept {
     auto& home = shard_of(on);
     if (home.relief_posted_) return;
     // Not here: members may be being walked, and the largest is known when everybody has got theirs.
-    on.post([held = boost::intrusive_ptr<hub>{this}, &home] { home.relieve(); });
-    home.relief_posted_ = true;
+    try {
+        on.post([held = boost::intrusive_ptr<hub>{this}, &home] { home.relieve(); });
+        home.relief_posted_ = true;
+    } catch (...) {
+        // The next that waits tries again.
+    }
 }
 
-ARKE_COLD_INLINE void shard::relieve() {
+ARKE_COLD_INLINE void shard::relieve() noexcept {
     relief_posted_ = false;
     const auto& load = *hub_.load();
-    if (!load.is_over()) return;
-    std::vector<peer_ptr> lagging;
-    for (auto* p : peers_) {
-        if (p->is_lagging()) lagging.emplace_back(p);
-    }
-    std::sort(lagging.begin(), lagging.end(),
-              [](const auto& a, const auto& b) { return a->buffered() > b->buffered(); });
     const auto enough = load.max_waiting - load.max_waiting / 8;
-    for (const auto& p : lagging) {
-        if (load.waiting.load(std::memory_order_relaxed) <= enough) break;
-        p->cut_too_slow();
-    }
+    if (!load.is_over()) return;
+    // In place, for memory is what there is little of.
+    const auto lagging = std::partition(peers_.begin(), peers_.end(), [](const peer* p) { return !p->is_lagging(); });
+    std::sort(lagging, peers_.end(), [](const peer* a, const peer* b) { return a->buffered() < b->buffered(); });
+    for (std::size_t i = 0; i != peers_.size(); ++i) peers_[i]->place_ = static_cast<std::uint32_t>(i);
+    // Who is cut leaves the end of the list.
+    while (!peers_.empty() && peers_.back()->is_lagging() && load.waiting.load(std::memory_order_relaxed) > enough)
+        peer_ptr { peers_.back() } -> cut_too_slow();
 }
 
 ARKE_COLD_INLINE void hub::add_metrics(metrics& to, bool loops) const {
@@ -347,6 +385,7 @@ ARKE_COLD_INLINE std::vector<peer_ptr> hub::peers() const {
 
 ARKE_INLINE void hub::count_in(std::string_view name, const loop& on) {
     auto found = room_loops_.find(name);
+    // The first place of all needs no memory.
     if (found == room_loops_.end()) found = room_loops_.try_emplace(std::string{name}).first;
     const auto index = static_cast<std::uint32_t>(on.index());
     for (auto& p : found->second) {
@@ -358,7 +397,7 @@ ARKE_INLINE void hub::count_in(std::string_view name, const loop& on) {
     found->second.push_back({index, 1});
 }
 
-ARKE_INLINE void hub::count_out(std::string_view name, const loop& on) {
+ARKE_INLINE void hub::count_out(std::string_view name, const loop& on) noexcept {
     const std::lock_guard lock{index_mutex_};
     const auto found = room_loops_.find(name);
     if (found == room_loops_.end()) return;
@@ -392,11 +431,16 @@ ARKE_INLINE hub::joined hub::join(peer& p, std::string_view name) {
         return joined::yes;
     }
     const peer_ptr held{&p};
-    if (!on.post([&home, held, text = std::string{name}] { home.join(*held, text); })) {
+    bool posted = false;
+    try {
+        posted = on.post([&home, held, text = std::string{name}] { held->guarded([&] { home.join(*held, text); }); });
+    } catch (...) {
         count_out(name, on);
-        return joined::no_such_connection;
+        throw;
     }
-    return joined::yes;
+    if (posted) return joined::yes;
+    count_out(name, on);
+    return joined::no_such_connection;
 }
 
 ARKE_INLINE bool hub::leave(peer& p, std::string_view name) {
@@ -503,15 +547,27 @@ ARKE_INLINE void hub::deliver(const address& to, const outgoing& out) {
 ARKE_COLD_INLINE void hub::for_each(const address& to, std::function<void(peer&)> f, std::string_view joins) {
     places where;
     const auto found = resolve(to, where);
-    if (!joins.empty()) {
-        const std::lock_guard lock{index_mutex_};
-        for (const auto& at : where) count_in(joins, *at.on);
-    }
     const boost::intrusive_ptr<hub> held{this};
+    // The room counts as being on a loop until those there have joined it.
+    struct counted {
+        boost::intrusive_ptr<hub> in;
+        loop* on;
+        std::string room;
+
+        counted(boost::intrusive_ptr<hub> h, loop* l, std::string_view name) : in{std::move(h)}, on{l}, room{name} {
+            if (room.empty()) return;
+            const std::lock_guard lock{in->index_mutex_};
+            in->count_in(room, *on);
+        }
+        counted(counted&&) = default;
+        counted& operator=(counted&&) = delete;
+        ~counted() {
+            if (in && !room.empty()) in->count_out(room, *on);
+        }
+    };
     for (const auto& at : where) {
-        at.on->dispatch([held, found, f, there = at.here, room = std::string{joins}] {
-            for (const auto& p : there->select(found)) f(*p);
-            if (!room.empty()) held->count_out(room, there->on_loop());
+        at.on->dispatch([found, f, there = at.here, until = counted{held, at.on, joins}] {
+            for (const auto& p : there->select(found)) p->guarded([&] { f(*p); });
         });
     }
 }

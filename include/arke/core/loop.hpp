@@ -8,6 +8,7 @@
 #include <boost/smart_ptr/intrusive_ptr.hpp>
 #include <boost/smart_ptr/intrusive_ref_counter.hpp>
 
+#include <algorithm>
 #include <atomic>
 #include <cstddef>
 #include <memory>
@@ -41,6 +42,12 @@ private:
     };
     std::unique_ptr<base> body_;
 };
+
+/// Room for `more`, so that adding them cannot fail.
+template <class Vector>
+void make_room(Vector& in, std::size_t more) {
+    if (in.capacity() - in.size() < more) in.reserve(std::max(in.size() + more, 2 * in.capacity()));
+}
 
 /// The frames of one turn, one after another, for all peers of a loop. What many peers are told stands here once.
 class turn_buffer {
@@ -143,8 +150,8 @@ public:
     timing_wheel& timers() noexcept { return wheel_; }
     turn_buffer& buffer() noexcept { return buffer_; }
 
-    /// The user has something to send at the end of the turn.
-    void add_dirty(stream_user& user) { dirty_.push_back(&user); }
+    /// The user has something to send at the end of the turn. Once until it was flushed, and there is room: add_load().
+    void add_dirty(stream_user& user) noexcept { dirty_.push_back(&user); }
 
     /// The user says by itself when it has sent what it gathers from now on: end_burst(). Unless flush_all() comes first.
     void begin_burst(stream_user& user) noexcept { in_burst_ = &user; }
@@ -157,16 +164,33 @@ public:
     /// Whether what peers gather is best left to the end of the turn, because the loop then sends it all at once.
     bool sends_in_batches() const noexcept { return sends_in_batches_; }
 
-    /// The user's last handlers are to run before the turn ends.
-    void add_finished(stream_user_ptr user) { finished_.push_back(std::move(user)); }
+    /// The user's last handlers are to run before the turn ends. Once, and there is room: add_load().
+    void add_finished(stream_user_ptr user) noexcept { finished_.push_back(std::move(user)); }
 
-    /// Keeps something until the turn ends: it may be in use further up the stack.
-    void retire(stream_user_ptr user) { retired_.push_back(std::move(user)); }
+    /// Keeps something until the turn ends: it may be in use further up the stack. There is room for the users and the
+    /// transport of each connection: add_load().
+    template <class T>
+    void retire(boost::intrusive_ptr<T> thing) noexcept {
+        retired_.emplace_back(thing.detach(), [](void* what) { intrusive_ptr_release(static_cast<T*>(what)); });
+    }
     void retire(std::shared_ptr<const void> thing) { retired_things_.push_back(std::move(thing)); }
 
     /// Connections of this loop, those in their HTTP part included. Any thread.
     std::size_t load() const noexcept { return load_.load(std::memory_order_relaxed); }
-    void add_load() noexcept { load_.fetch_add(1, std::memory_order_relaxed); }
+
+    /// One more connection, before anything else is done for it. Makes room in all the lists that it may come on later, when
+    /// there may be no memory and no way back. On the loop.
+    void add_load() {
+        const auto everybody = load() + 1;
+        make_room(dirty_, everybody);
+        make_room(flushing_, everybody);
+        make_room(finished_, everybody);
+        make_room(finishing_, everybody);
+        // An HTTP session, the peer that it has become, and a transport.
+        make_room(retired_, 3 * everybody);
+        make_room(freeing_, 3 * everybody);
+        load_.fetch_add(1, std::memory_order_relaxed);
+    }
     void remove_load() noexcept { load_.fetch_sub(1, std::memory_order_relaxed); }
 
     /// What has happened on this loop. Changed on the loop, read by any thread.
@@ -213,7 +237,8 @@ protected:
         // A great many that come due at once are served in parts, between which sockets are.
         constexpr std::size_t most_in_a_turn = 4096;
         wheel_.advance(
-            now_, [this](timer_entry& entry) { static_cast<stream_user&>(entry).on_timer(now_); }, most_in_a_turn);
+            now_, [this](timer_entry& entry) { static_cast<stream_user&>(entry).tell<&stream_user::on_timer>(now_); },
+            most_in_a_turn);
     }
 
 private:
@@ -221,8 +246,16 @@ private:
         const std::lock_guard lock{inbox_mutex_};
         if (ended_) return false;
         inbox_.push_back(std::move(work));
-        has_posts_.store(true, std::memory_order_relaxed);
-        if (inbox_.size() == 1) wake();
+        has_posts_.store(true, std::memory_order_relaxed);  // before the loop can wake and look
+        if (inbox_.size() == 1) {
+            try {
+                wake();
+            } catch (...) {
+                work = std::exchange(inbox_.back(), task{});
+                inbox_.pop_back();
+                throw;
+            }
+        }
         return true;
     }
 
@@ -242,7 +275,10 @@ private:
     std::vector<stream_user*> flushing_;
     stream_user* in_burst_ = nullptr;
     std::vector<stream_user_ptr> finished_;
-    std::vector<stream_user_ptr> retired_;
+    std::vector<stream_user_ptr> finishing_;
+    using retired = std::unique_ptr<void, void (*)(void*)>;
+    std::vector<retired> retired_;
+    std::vector<retired> freeing_;
     std::vector<std::shared_ptr<const void>> retired_things_;
     std::atomic<std::size_t> load_{0};
     core::counters counters_;

@@ -14,23 +14,31 @@ ARKE_INLINE void loop::begin_turn() {
         running_.swap(inbox_);
         has_posts_.store(false, std::memory_order_relaxed);
     }
-    for (auto& work : running_) work();
+    for (auto& work : running_) {
+        // What fails for want of memory and belongs to one connection ends in stream_user::guarded(). This is the rest, and there
+        // is nobody to tell.
+        try {
+            work();
+        } catch (...) {
+            counters_.dropped.out_of_memory.add();
+        }
+    }
     running_.clear();
     mark_ = ticks();
 }
 
 ARKE_INLINE void loop::end_turn() {
-    // Only an exception leaves a burst open.
-    if (auto* const left = std::exchange(in_burst_, nullptr)) dirty_.push_back(left);
     for (;;) {
         if (!finished_.empty()) {
-            auto finished = std::exchange(finished_, {});
-            for (auto& user : finished) user->finish();
+            finishing_.swap(finished_);
+            for (auto& user : finishing_) user->tell<&stream_user::finish>();
+            finishing_.clear();
         } else if (!dirty_.empty()) {
             flush_all();
         } else if (!retired_.empty() || !retired_things_.empty()) {
             // Freeing a handler runs the destructors of what it captured, which may do anything a handler may.
-            const auto users = std::exchange(retired_, {});
+            freeing_.swap(retired_);
+            freeing_.clear();
             const auto things = std::exchange(retired_things_, {});
         } else {
             break;
@@ -43,8 +51,13 @@ ARKE_INLINE void loop::end_turn() {
         then();
     }
     if (wheel_.next() < alarm_) {
-        alarm_ = wheel_.next();
-        set_alarm(alarm_);
+        try {
+            set_alarm(wheel_.next());
+            alarm_ = wheel_.next();
+        } catch (...) {
+            // No memory for it: the end of the next turn tries again.
+            alarm_ = timing_wheel::never;
+        }
     }
     counters_.count_turn(ticks() - turn_began_);
 }
@@ -52,8 +65,8 @@ ARKE_INLINE void loop::end_turn() {
 ARKE_INLINE void loop::flush_all() {
     // A send that fails may end users, but runs no user code, so nothing is added to what is being walked.
     flushing_.swap(dirty_);
-    if (in_burst_ != nullptr) in_burst_->flush_turn();
-    for (auto* user : flushing_) user->flush_turn();
+    if (in_burst_ != nullptr) in_burst_->tell<&stream_user::flush_turn>();
+    for (auto* user : flushing_) user->tell<&stream_user::flush_turn>();
     if (sends_in_batches_) submit();
     flushing_.clear();
     buffer_.clear();

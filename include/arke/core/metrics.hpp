@@ -59,6 +59,7 @@ struct event_metrics {
         Count not_ready{};        ///< By emit_volatile(), because something waited.
         Count superseded{};       ///< By a newer one of emit_latest() or overflow::coalesce.
         Count not_deliverable{};  ///< The receiver's protocol cannot carry the event.
+        Count out_of_memory{};    ///< Posted by another thread to a loop that had no memory to do it.
     } dropped;
 
     /// What was reported to on_error, ends of connections apart.

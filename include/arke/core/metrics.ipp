@@ -52,6 +52,7 @@ void visit_metrics(Metrics& m, F&& f) {
     f(family, help, "reason=\"not_ready\"", m.dropped.not_ready);
     f(family, help, "reason=\"superseded\"", m.dropped.superseded);
     f(family, help, "reason=\"not_deliverable\"", m.dropped.not_deliverable);
+    f(family, help, "reason=\"out_of_memory\"", m.dropped.out_of_memory);
 
     family = "arke_errors_total";
     help = "What was reported to on_error, ends of connections apart";

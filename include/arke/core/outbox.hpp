@@ -39,6 +39,9 @@ public:
         add({bytes, std::move(frame), nullptr, 0}, key);
     }
 
+    /// The end of a frame whose beginning is sent.
+    void add_rest(shared_frame_ptr frame, std::string_view rest) { add({rest, std::move(frame), nullptr, 0}); }
+
     void add_copy(std::string_view bytes, const std::string& key) {
         if (key.empty()) return add_copy(bytes);
         auto own = std::make_unique_for_overwrite<char[]>(bytes.size());

@@ -88,10 +88,10 @@ public:
     void share_load(std::shared_ptr<server_load> with) { load_ = std::move(with); }
 
     /// More waits for all peers together than may. On the peer's loop, in a turn, in the midst of a delivery.
-    virtual void on_overload(loop& on) = 0;
+    virtual void on_overload(loop& on) noexcept = 0;
 
     /// Takes a peer out of everything, because it is over. On the peer's loop; once.
-    virtual void forget(peer& p) = 0;
+    virtual void forget(peer& p) noexcept = 0;
 
 private:
     config config_;
@@ -123,9 +123,11 @@ public:
 
     bool is_open() const noexcept { return state_ == state::open; }
 
-    /// Takes over a transport whose handshake is done but for `greeting`, which is sent before all else. Sets the deadlines
-    /// and runs begin().
-    void open(transport& t, std::string_view greeting);
+    /// Bytes that are sent before all else: the end of the handshake. Once, before open().
+    void greet(std::string_view greeting) { own_outbox().add_copy(greeting); }
+
+    /// Takes over a transport whose handshake is done but for greet(). Sets the deadlines and runs begin().
+    void open(transport& t) noexcept;
 
     /// Sends one frame, in order with everything else; silently nothing when not open.
     ARKE_ALWAYS_INLINE void send(wire::opcode code, std::string_view payload) {
@@ -141,10 +143,10 @@ public:
     bool send(const outgoing& out, std::string& why);
 
     /// A part of the turn buffer that holds the frame of `out` for this peer and others.
-    void send_turn(std::size_t begin, std::size_t end, const outgoing& out);
+    void send_turn(std::size_t begin, std::size_t end, const outgoing& out) noexcept;
 
     /// The same as a frame that is too large to be copied for each.
-    void send_shared(const shared_frame_ptr& frame, const outgoing& out);
+    void send_shared(const shared_frame_ptr& frame, const outgoing& out) noexcept;
 
     /// Begins the closing handshake. What was sent before still goes out. `by`, when given, is reported.
     void close(close_code code, std::string_view reason, errc by = {});
@@ -176,6 +178,7 @@ public:
     void on_end(error_code why) override;
     void on_timer(millis now) override;
     void on_stop() override;
+    void failed() noexcept override;
 
 protected:
     /// The connection has begun: the application hears of it.
@@ -191,7 +194,7 @@ protected:
 
     std::vector<std::string> joined_rooms() const;
 
-    /// How it ended, for finish() to tell: no user code runs where it happens.
+    /// How it ended, for finish() to tell: no user code runs where it happens. Null when there was no memory for that either.
     struct ending {
         close_code code;
         std::string text;
@@ -228,17 +231,17 @@ private:
         const auto last = std::exchange(pending_end_, static_cast<std::uint32_t>(end));
         if (last != pending_begin_) {
             if (last == begin) return;
-            break_run(pending_begin_, last);
+            if (!break_run(pending_begin_, last)) return;
         }
         pending_begin_ = static_cast<std::uint32_t>(begin);
         mark_dirty();
     }
 
-    /// Frames of others stand between: the run so far becomes a piece of its own.
-    void break_run(std::size_t begin, std::size_t end);
+    /// Frames of others stand between: the run so far becomes a piece of its own. False: it has failed().
+    bool break_run(std::size_t begin, std::size_t end) noexcept;
 
     /// Sends a frame that does not go by the turn buffer.
-    void send_apart(wire::opcode code, std::string_view payload);
+    void send_apart(wire::opcode code, std::string_view payload) noexcept;
 
     /// Whether something more may wait; what happens otherwise has happened then. Only while it lags. `out` where an event is
     /// known.
@@ -247,11 +250,17 @@ private:
     /// What makes this and a newer event the same; empty: nothing.
     std::string key_of(const outgoing& out) const;
     outbox& own_outbox();
-    void add_to_outbox(std::string_view bytes);
+    void add_to_outbox(std::string_view bytes) noexcept;
+
+    /// Sends; what is not taken is left in the pieces.
+    void send_now(std::span<segment> pieces);
+
+    /// What it has in the turn buffer goes behind what waits.
+    void add_pending();
     void drop_outbox() noexcept;
 
     /// What waits has become more or less.
-    void note_waiting();
+    void note_waiting() noexcept;
     void too_slow();
     void flush();
     void flush_outbox();
@@ -273,7 +282,7 @@ private:
         if (code == wire::opcode::ping) return sent.pings.add();
         if (code == wire::opcode::pong) sent.pongs.add();
     }
-    void leave_open(counter& cause, close_code code, std::string_view reason, errc by = {});
+    void leave_open(counter& cause, close_code code, std::string_view reason, errc by = {}) noexcept;
     counter& cause_of(errc what) noexcept;
     void drain();
     void fail(const wire::frame_fault& fault);

@@ -11,7 +11,12 @@ ARKE_COLD_INLINE bool server_load::enter(const stream_user& who, const std::stri
     const std::lock_guard lock{mutex_};
     const auto at = at_.try_emplace(address, 0).first;
     if (at->second >= max_per_address) return false;
-    who_.emplace(&who, at);
+    try {
+        who_.emplace(&who, at);
+    } catch (...) {
+        if (at->second == 0) at_.erase(at);
+        throw;
+    }
     ++at->second;
     return true;
 }
@@ -58,14 +63,13 @@ ARKE_COLD_INLINE std::vector<std::string> peer::joined_rooms() const {
     return names;
 }
 
-ARKE_INLINE void peer::open(transport& t, std::string_view greeting) {
+ARKE_INLINE void peer::open(transport& t) noexcept {
     transport_ = &t;
     state_ = state::open;
     last_heard_ = loop_->now();
     schedule();
-    add_to_outbox(greeting);
     mark_dirty();
-    begin();
+    guarded([this] { begin(); });
 }
 
 // ------------------------------------------------------------------------------------------------------------ reading
@@ -134,8 +138,9 @@ ARKE_COLD_INLINE void peer::fail(const wire::frame_fault& fault) {
 
 // ------------------------------------------------------------------------------------------------------------ writing
 
-ARKE_INLINE void peer::break_run(std::size_t begin, std::size_t end) {
-    own_outbox().add_view({loop_->buffer().at(begin), end - begin});
+ARKE_INLINE bool peer::break_run(std::size_t begin, std::size_t end) noexcept {
+    guarded([&] { own_outbox().add_view({loop_->buffer().at(begin), end - begin}); });
+    return state_ != state::closed;
 }
 
 ARKE_INLINE outbox& peer::own_outbox() {
@@ -183,12 +188,17 @@ ARKE_COLD_INLINE void peer::cut_too_slow() {
     end();
 }
 
-ARKE_INLINE void peer::add_to_outbox(std::string_view bytes) {
-    own_outbox().add_copy(bytes);
-    if (lagging_) note_waiting();
+// What cannot be kept would be a gap in the stream: the peer ends instead.
+ARKE_INLINE void peer::add_to_outbox(std::string_view bytes) noexcept {
+    guarded([&] {
+        if (state_ == state::closed || bytes.empty()) return;
+        own_outbox().add_copy(bytes);
+        if (lagging_) note_waiting();
+    });
 }
 
-ARKE_INLINE void peer::note_waiting() {
+ARKE_INLINE void peer::note_waiting() noexcept {
+    if (!outbox_) return;
     const auto change = outbox_->uncounted();
     auto& load = *owner_->load();
     load.waiting.fetch_add(change, std::memory_order_relaxed);
@@ -232,11 +242,12 @@ ARKE_INLINE bool peer::send(const outgoing& out, std::string& why) {
     return true;
 }
 
-ARKE_INLINE void peer::send_apart(wire::opcode code, std::string_view payload) {
+ARKE_INLINE void peer::send_apart(wire::opcode code, std::string_view payload) noexcept {
     if (outbox_ && !lagging_) {
         // Frames of others stood between: those pieces go first. Then it lags, or has no outbox.
-        flush();
-        return send_apart(code, payload);
+        guarded([this] { flush(); });
+        if (state_ == state::open) send_apart(code, payload);
+        return;
     }
     const auto header = wire::frame_header_size(payload.size());
     std::array<char, wire::max_frame_header> head{};
@@ -253,48 +264,67 @@ ARKE_INLINE void peer::send_apart(wire::opcode code, std::string_view payload) {
     std::array<segment, 3> pieces{
         segment{loop_->buffer().at(pending_begin_), pending_end_ - pending_begin_}, {head.data(), header}, payload};
     pending_begin_ = pending_end_ = 0;
-    std::span<segment> all{pieces};
+    send_now(pieces);
+    for (const auto& rest : pieces) add_to_outbox(rest);
+    if (outbox_) start_lagging();
+}
+
+ARKE_INLINE void peer::send_now(std::span<segment> pieces) {
+    auto all = pieces;
     if (all.front().empty()) all = all.subspan(1);
     if (all.back().empty()) all = all.first(all.size() - 1);
     auto sent = transport_->send(all).sent;
     loop_->counters().sent.bytes.add(sent);
-    for (auto& piece : all) {
+    for (auto& piece : pieces) {
         const auto part = std::min(sent, piece.size());
         sent -= part;
         piece.remove_prefix(part);
-        if (!piece.empty()) add_to_outbox(piece);
     }
-    if (outbox_) start_lagging();
 }
 
-ARKE_INLINE void peer::send_turn(std::size_t begin, std::size_t end, const outgoing& out) {
+ARKE_INLINE void peer::add_pending() {
+    if (pending_end_ == pending_begin_) return;
+    outbox_->add_view({loop_->buffer().at(pending_begin_), pending_end_ - pending_begin_});
+    pending_begin_ = pending_end_ = 0;
+}
+
+ARKE_INLINE void peer::send_turn(std::size_t begin, std::size_t end, const outgoing& out) noexcept {
     if (state_ != state::open) return;
-    if (lagging_) {
+    if (!lagging_) {
+        add_range(begin, end);
+        return count_sent(out);
+    }
+    guarded([&] {
         if (!may_wait(end - begin, false, &out)) return;
         outbox_->add_copy({loop_->buffer().at(begin), end - begin}, key_of(out));
         note_waiting();
-    } else {
-        add_range(begin, end);
-    }
-    count_sent(out);
+        count_sent(out);
+    });
 }
 
-ARKE_INLINE void peer::send_shared(const shared_frame_ptr& frame, const outgoing& out) {
+ARKE_INLINE void peer::send_shared(const shared_frame_ptr& frame, const outgoing& out) noexcept {
     if (state_ != state::open) return;
-    if (lagging_) {
-        if (!may_wait(frame->view().size(), false, &out)) return;
-        outbox_->add_shared(frame, key_of(out));
-        note_waiting();
-        return count_sent(out);
-    }
-    count_sent(out);
-    auto& waiting = own_outbox();
-    if (pending_end_ != pending_begin_) {
-        waiting.add_view({loop_->buffer().at(pending_begin_), pending_end_ - pending_begin_});
+    guarded([&] {
+        if (lagging_) {
+            if (!may_wait(frame->view().size(), false, &out)) return;
+            outbox_->add_shared(frame, key_of(out));
+            note_waiting();
+            return count_sent(out);
+        }
+        count_sent(out);
+        if (outbox_) {
+            add_pending();
+            outbox_->add_shared(frame);
+            return flush();
+        }
+        std::array<segment, 2> pieces{segment{loop_->buffer().at(pending_begin_), pending_end_ - pending_begin_},
+                                      frame->view()};
         pending_begin_ = pending_end_ = 0;
-    }
-    waiting.add_shared(frame);
-    flush();
+        send_now(pieces);
+        add_to_outbox(pieces[0]);
+        if (!pieces[1].empty()) own_outbox().add_rest(frame, pieces[1]);
+        if (outbox_) start_lagging();
+    });
 }
 
 ARKE_INLINE void peer::flush_turn() {
@@ -337,10 +367,7 @@ ARKE_INLINE void peer::flush() {
 }
 
 ARKE_INLINE void peer::flush_outbox() {
-    if (pending_end_ != pending_begin_) {
-        outbox_->add_view({loop_->buffer().at(pending_begin_), pending_end_ - pending_begin_});
-        pending_begin_ = pending_end_ = 0;
-    }
+    add_pending();
     while (!outbox_->empty()) {
         std::array<segment, 64> pieces;
         const auto count = outbox_->peek(pieces);
@@ -361,6 +388,7 @@ ARKE_INLINE void peer::flush_outbox() {
 
 // After an error too: what is lost must stay the end of the stream and never become a gap in it. on_end() follows.
 ARKE_COLD_INLINE void peer::start_lagging() {
+    if (state_ == state::closed) return;
     lagging_ = true;
     // A peer that takes our last bytes drop by drop gets no longer for it than close_timeout.
     if (state_ == state::open) last_progress_ = loop_->now();
@@ -422,11 +450,17 @@ ARKE_COLD_INLINE counter& peer::cause_of(errc what) noexcept {
     }
 }
 
-ARKE_COLD_INLINE void peer::leave_open(counter& cause, close_code code, std::string_view reason, errc by) {
+ARKE_COLD_INLINE void peer::leave_open(counter& cause, close_code code, std::string_view reason, errc by) noexcept {
     if (state_ != state::open) return;
     cause.add();
-    ending_ = std::make_unique<ending>(ending{code, std::string{reason}, by});
     state_ = state::closing;
+    try {
+        auto made = std::make_unique<ending>(ending{code, std::string{reason}, by});
+        if (reason.empty() && by != errc{}) made->text = make_error_code(by).message();
+        ending_ = std::move(made);
+    } catch (...) {
+        // finish() knows why it has none.
+    }
     last_progress_ = loop_->now();
     owner_->forget(*this);
     loop_->add_finished(peer_ptr{this});
@@ -459,9 +493,16 @@ ARKE_COLD_INLINE void peer::drain() {
 ARKE_COLD_INLINE void peer::abort(errc what) {
     if (state_ == state::closed) return;
     if (state_ == state::open) {
-        leave_open(cause_of(what), close_code::abnormal, make_error_code(what).message(), what);
+        leave_open(cause_of(what), close_code::abnormal, {}, what);
     }
     end();
+}
+
+ARKE_COLD_INLINE void peer::failed() noexcept {
+    // What it gathered may have a gap.
+    pending_begin_ = pending_end_ = 0;
+    if (loop_->is_in_burst(*this)) loop_->end_burst();
+    abort(errc::out_of_memory);
 }
 
 ARKE_COLD_INLINE void peer::on_end(error_code why) {

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <arke/base/compile.hpp>
 #include <arke/base/error.hpp>
 #include <arke/core/timing_wheel.hpp>
 
@@ -9,6 +10,7 @@
 #include <cstddef>
 #include <span>
 #include <string_view>
+#include <utility>
 
 namespace arke::core {
 
@@ -22,13 +24,33 @@ struct send_result {
 };
 
 /// Who uses a transport: first an HTTP session, after the upgrade a peer. The transport owns a reference until close().
-/// All calls come on the loop, within a turn.
+/// All calls come on the loop, within a turn, and by tell(): what one connection throws, mostly because there is no memory
+/// for it, ends that connection and nobody else's.
 class stream_user : public boost::intrusive_ref_counter<stream_user, boost::thread_safe_counter>, public timer_entry {
 public:
     stream_user() = default;
     stream_user(const stream_user&) = delete;
     stream_user& operator=(const stream_user&) = delete;
     virtual ~stream_user() = default;
+
+    /// Calls one of those below; failed() when it throws.
+    template <auto What, class... Args>
+    ARKE_ALWAYS_INLINE void tell(Args&&... args) noexcept {
+        guarded([&] { (this->*What)(std::forward<Args>(args)...); });
+    }
+
+    /// Does something for this connection; failed() when it throws.
+    template <class F>
+    ARKE_ALWAYS_INLINE void guarded(F&& f) noexcept {
+        try {
+            f();
+        } catch (...) {
+            failed();
+        }
+    }
+
+    /// Ends it at once, with what memory there is. Does nothing after the end.
+    virtual void failed() noexcept = 0;
 
     /// Bytes have come. They may be changed, and are valid during the call only: they stand in the buffer of the loop.
     virtual void on_bytes(std::span<char> bytes) = 0;

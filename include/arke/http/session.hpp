@@ -26,6 +26,7 @@ public:
     /// Begins to serve. `refusal`: every request is answered with this status.
     void start(core::transport& t, int refusal = 0);
 
+    void failed() noexcept override;
     void on_bytes(std::span<char> bytes) override;
     void on_writable() override;
     void on_end(error_code why) override;

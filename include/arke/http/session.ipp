@@ -83,6 +83,8 @@ ARKE_COLD_INLINE void session::on_stop() {
 
 ARKE_COLD_INLINE void session::on_end(error_code) { end(false); }
 
+ARKE_COLD_INLINE void session::failed() noexcept { end(true); }
+
 ARKE_COLD_INLINE void session::end(bool reset) {
     closing_ = true;
     cancel();
@@ -225,10 +227,12 @@ ARKE_COLD_INLINE void session::upgrade(const request& r, core::endpoint& to) {
         for (const auto& [name, value] : settings.headers) greeting += "\r\n" + name + ": " + value;
         greeting += "\r\n\r\n";
 
+        const auto p = to.make(*loop_, std::move(id), protocol, r);
+        p->greet(greeting);
+        std::string rest = in_.substr(served_);
         // From here on the peer counts the socket.
         upgraded_ = true;
         site_->load->connections.fetch_sub(1, std::memory_order_relaxed);
-        const auto p = to.make(*loop_, std::move(id), protocol, r);
         site_->load->hand_over(*this, *p);
         if (to.admit(*p) == core::hub::admission::refused) {
             return refuse(wire::refuse_http(409, "A connection with this id is there already."));
@@ -238,17 +242,15 @@ ARKE_COLD_INLINE void session::upgrade(const request& r, core::endpoint& to) {
         cancel();
         auto& t = *std::exchange(transport_, nullptr);
         const boost::intrusive_ptr<session> self{this};
-        in_.erase(0, served_);
-        std::string rest = std::move(in_);
         t.set_user(p);
-        p->open(t, greeting);
+        p->open(t);
         // Frames that came with the request are handled after the accept.
-        if (!rest.empty()) p->on_bytes({rest.data(), rest.size()});
+        if (!rest.empty()) p->tell<&core::stream_user::on_bytes>(std::span<char>{rest});
     } catch (const std::exception& e) {
-        to.log(std::string{"a handshake failed: "} + e.what());
+        to.try_to_log([&] { return std::string{"a handshake failed: "} + e.what(); });
         if (transport_ != nullptr) refuse(wire::refuse_http(500, "The server failed to accept the connection."));
     } catch (...) {
-        to.log("a handshake failed by something that is no std::exception");
+        to.try_to_log([] { return "a handshake failed by something that is no std::exception"; });
         if (transport_ != nullptr) refuse(wire::refuse_http(500, "The server failed to accept the connection."));
     }
 }

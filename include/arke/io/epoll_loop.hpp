@@ -40,10 +40,10 @@ private:
     class socket;
 
     void watch();
-    void run_again();
+    void run_again() noexcept;
     void on_wake_up();
     int run_round();
-    void add_ready(socket& s);
+    void add_ready(socket& s) noexcept;
 
     std::unique_ptr<char[]> buffer_;
     std::size_t buffer_size_;

@@ -27,7 +27,7 @@ public:
         if ((events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR)) != 0) hung_up_ = true;
         if ((events & EPOLLOUT) != 0 && wants_room_) {
             wants_room_ = false;
-            user_->on_writable();
+            user_->tell<&core::stream_user::on_writable>();
         }
         if (fd_ >= 0 && (events & (EPOLLIN | EPOLLRDHUP | EPOLLHUP | EPOLLERR)) != 0) read();
     }
@@ -56,7 +56,7 @@ public:
         if (count <= 0) {
             if (count < 0 && (errno == EAGAIN || errno == EWOULDBLOCK)) return;
             const error_code why = count == 0 ? error_code{} : error_code{errno, boost::system::system_category()};
-            user_->on_end(why);
+            user_->tell<&core::stream_user::on_end>(why);
             return;
         }
         auto taken = static_cast<std::size_t>(count);
@@ -64,10 +64,11 @@ public:
         const bool more = taken == capacity || hung_up_;
         if (!own.empty()) {
             own = own.first(std::min(taken, own.size()));
-            user_->on_filled(own.size());
+            user_->tell<&core::stream_user::on_filled>(own.size());
             taken -= own.size();
         }
-        if (taken != 0 && fd_ >= 0) user_->on_bytes({loop_.buffer_.get(), taken});
+        if (taken != 0 && fd_ >= 0)
+            user_->tell<&core::stream_user::on_bytes>(std::span<char>{loop_.buffer_.get(), taken});
         if (more && fd_ >= 0) loop_.add_ready(*this);
     }
 
@@ -140,8 +141,7 @@ public:
             intrusive_ptr_add_ref(this);
         }
         loop_.retire(std::exchange(user_, nullptr));
-        loop_.retire(std::shared_ptr<const void>{
-            std::make_shared<boost::intrusive_ptr<socket>>(boost::intrusive_ptr<socket>{this, false})});
+        loop_.retire(boost::intrusive_ptr<socket>{this, false});
     }
 
     const core::stream_user_ptr& user() const noexcept { return user_; }
@@ -209,19 +209,29 @@ ARKE_INLINE void epoll_loop::shut_down() {
 ARKE_INLINE void epoll_loop::start() { watch(); }
 
 ARKE_INLINE core::transport* epoll_loop::attach(native_socket fd, core::stream_user_ptr user) {
-    auto made = std::make_unique<socket>(*this, fd, std::move(user));
+    std::unique_ptr<socket> made;
+    try {
+        made = std::make_unique<socket>(*this, fd, std::move(user));
+        core::make_room(sockets_, 1);
+        core::make_room(ready_, sockets_.size() + 1);
+        core::make_room(serving_, sockets_.size() + 1);
+        add_load();
+    } catch (...) {
+        ::close(fd);
+        return nullptr;
+    }
     epoll_event wanted{};
     wanted.events = EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET;
     wanted.data.ptr = made.get();
     if (set_fd_ < 0 || ::epoll_ctl(set_fd_, EPOLL_CTL_ADD, fd, &wanted) != 0) {
         ::close(fd);
+        remove_load();
         return nullptr;
     }
     auto* const s = made.release();
     intrusive_ptr_add_ref(s);
     s->place_ = static_cast<std::uint32_t>(sockets_.size());
     sockets_.push_back(s);
-    add_load();
     return s;
 }
 
@@ -231,17 +241,22 @@ ARKE_INLINE void epoll_loop::watch() {
                      }));
 }
 
-ARKE_INLINE void epoll_loop::run_again() {
+ARKE_INLINE void epoll_loop::run_again() noexcept {
     if (std::exchange(run_posted_, true)) return;
-    post_to_strand([self = ref(this)] {
-        self->run_posted_ = false;
-        if (!self->set_) return;
-        self->running_ = true;
-        for (int round = 0; round != rounds_per_wake_up && self->set_ && self->run_round() != 0; ++round) {
-        }
-        self->running_ = false;
-        if (self->set_ && !self->ready_.empty()) self->run_again();
-    });
+    try {
+        post_to_strand([self = ref(this)] {
+            self->run_posted_ = false;
+            if (!self->set_) return;
+            self->running_ = true;
+            for (int round = 0; round != rounds_per_wake_up && self->set_ && self->run_round() != 0; ++round) {
+            }
+            self->running_ = false;
+            if (self->set_ && !self->ready_.empty()) self->run_again();
+        });
+    } catch (...) {
+        // No memory for it: the next wake-up serves them.
+        run_posted_ = false;
+    }
 }
 
 ARKE_INLINE void epoll_loop::on_wake_up() {
@@ -278,7 +293,7 @@ ARKE_INLINE int epoll_loop::run_round() {
     return served;
 }
 
-ARKE_INLINE void epoll_loop::add_ready(socket& s) {
+ARKE_INLINE void epoll_loop::add_ready(socket& s) noexcept {
     if (s.in_ready_) return;
     s.in_ready_ = true;
     ready_.push_back(&s);

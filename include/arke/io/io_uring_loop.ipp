@@ -215,7 +215,7 @@ private:
 
     void watch();
     void run();
-    void run_again();
+    void run_again() noexcept;
     bool run_round();
     void submit() override;
     ::io_uring_sqe* next_sqe();
@@ -261,6 +261,7 @@ private:
     std::vector<socket*> sockets_;
     std::vector<socket*> closing_;  // closed, and still named by requests or by the lists here
     std::vector<socket*> garbage_;
+    std::vector<socket*> deleting_;
     std::vector<socket*> changed_;  // whose requests are to be made or cancelled
     std::vector<socket*> arranging_;
     std::vector<socket*> starving_;  // whose receive found no buffer and had got none before
@@ -314,7 +315,7 @@ public:
     void on_sent(std::size_t size, ssize_t result) {
         queued_ = false;
         const auto told = judge(result, size);
-        if (user_) user_->on_sent(told);
+        if (user_) user_->tell<&core::stream_user::on_sent>(told);
     }
 
     ssize_t send_now(core::segment piece) const noexcept {
@@ -455,10 +456,10 @@ public:
         auto taken = static_cast<std::size_t>(count);
         if (!wanted.empty()) {
             const auto filled = std::min(taken, wanted.size());
-            user_->on_filled(filled);
+            user_->tell<&core::stream_user::on_filled>(filled);
             taken -= filled;
         }
-        if (taken != 0 && fd_ >= 0) user_->on_bytes(rest.first(taken));
+        if (taken != 0 && fd_ >= 0) user_->tell<&core::stream_user::on_bytes>(rest.first(taken));
         if (fd_ < 0) return;
         if (is_much(static_cast<std::size_t>(count))) {
             small_reads_ = 0;
@@ -472,7 +473,7 @@ public:
         if (fd_ < 0) return go_if_forgotten();
         if (c.result >= 0 && wants_room_) {
             wants_room_ = false;
-            return user_->on_writable();
+            return user_->tell<&core::stream_user::on_writable>();
         }
         loop_.look_at(*this);
     }
@@ -483,7 +484,7 @@ public:
         if (paused_) return;
         if (held_) {
             const auto bytes = std::exchange(held_, nullptr);
-            user_->on_bytes({bytes->data(), bytes->size()});
+            user_->tell<&core::stream_user::on_bytes>(std::span<char>{bytes->data(), bytes->size()});
         }
         if (fd_ < 0 || paused_) return;
         if (end_waits_) {
@@ -566,9 +567,11 @@ private:
 
     void hear(std::span<char> bytes) {
         fed_ = true;
-        if (!paused_ && !held_) return user_->on_bytes(bytes);
-        if (!held_) held_ = std::make_unique<std::string>();
-        held_->append(bytes.data(), bytes.size());
+        if (!paused_ && !held_) return user_->tell<&core::stream_user::on_bytes>(bytes);
+        user_->guarded([&] {
+            if (!held_) held_ = std::make_unique<std::string>();
+            held_->append(bytes.data(), bytes.size());
+        });
     }
 
     void end(int why) {
@@ -582,7 +585,10 @@ private:
         }
     }
 
-    void tell_end() { user_->on_end(end_ == 0 ? error_code{} : error_code{end_, boost::system::system_category()}); }
+    void tell_end() {
+        user_->tell<&core::stream_user::on_end>(end_ == 0 ? error_code{}
+                                                          : error_code{end_, boost::system::system_category()});
+    }
 
     /// Takes back requests that the kernel would not take when they were made: they name the descriptor too.
     void withdraw() noexcept {
@@ -668,6 +674,7 @@ ARKE_INLINE bool io_uring_loop::open(const listener_config& settings, bool one_t
     if (const int entered = ::io_uring_enter(static_cast<unsigned>(ring_.ring_fd), 0, 0, 0, nullptr); entered != 0)
         usable = usable && disabled_ && entered == -EBADFD;
     usable = usable && buffers_.open(ring_, settings.read_buffer_size, deferred_);
+    completions_.reserve(p.cq_entries);
     // A ring whose work is deferred does not wake those who poll it: it makes a completion only when it is asked.
     int watched = -1;
     if (usable)
@@ -717,7 +724,7 @@ ARKE_INLINE void io_uring_loop::shut_down() {
         for (auto* list : {&changed_, &starving_, &ready_, &serving_}) list->clear();
         auto sockets = std::exchange(sockets_, {});
         for (auto* s : sockets) s->drop();
-        for (auto* list : {&sockets, &closing_, &garbage_}) {
+        for (auto* list : {&sockets, &closing_, &garbage_, &deleting_}) {
             for (auto* s : std::exchange(*list, {})) delete s;
         }
         // What they capture may hold the last reference to this.
@@ -731,10 +738,23 @@ ARKE_INLINE core::transport* io_uring_loop::attach(native_socket fd, core::strea
         ::close(fd);
         return nullptr;
     }
-    auto* const s = new socket{*this, fd, std::move(user)};
+    std::unique_ptr<socket> made;
+    try {
+        made = std::make_unique<socket>(*this, fd, std::move(user));
+        const auto alive = sockets_.size() + closing_.size() + garbage_.size() + 1;
+        for (auto* list :
+             {&sockets_, &closing_, &garbage_, &deleting_, &changed_, &arranging_, &starving_, &ready_, &serving_}) {
+            core::make_room(*list, alive);
+        }
+        core::make_room(batch_, alive);
+        add_load();
+    } catch (...) {
+        ::close(fd);
+        return nullptr;
+    }
+    auto* const s = made.release();
     s->place_ = static_cast<std::uint32_t>(sockets_.size());
     sockets_.push_back(s);
-    add_load();
     look_at(*s);
     return s;
 }
@@ -920,12 +940,17 @@ ARKE_INLINE void io_uring_loop::watch() {
                          }));
 }
 
-ARKE_INLINE void io_uring_loop::run_again() {
+ARKE_INLINE void io_uring_loop::run_again() noexcept {
     if (std::exchange(run_posted_, true)) return;
-    post_to_strand([self = ref(this)] {
-        self->run_posted_ = false;
-        if (self->open_ && (self->has_work() || self->has_news())) self->run();
-    });
+    try {
+        post_to_strand([self = ref(this)] {
+            self->run_posted_ = false;
+            if (self->open_ && (self->has_work() || self->has_news())) self->run();
+        });
+    } catch (...) {
+        // No memory for it: the next wake-up serves them.
+        run_posted_ = false;
+    }
 }
 
 ARKE_INLINE void io_uring_loop::run() {
@@ -935,7 +960,9 @@ ARKE_INLINE void io_uring_loop::run() {
     }
     if (open_ && needs_exchange()) exchange();
     running_ = false;
-    for (auto* s : std::exchange(garbage_, {})) delete s;
+    deleting_.swap(garbage_);
+    for (auto* s : deleting_) delete s;
+    deleting_.clear();
     if (!open_) return;
     if (deferred_) {
         ::io_uring_cq_eventfd_toggle(&ring_, true);

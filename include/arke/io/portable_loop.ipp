@@ -1,5 +1,6 @@
 #pragma once
 
+#include <arke/io/acceptor.hpp>
 #include <arke/io/portable_loop.hpp>
 
 #include <boost/container/small_vector.hpp>
@@ -8,7 +9,10 @@
 #include <boost/asio/error.hpp>
 #include <boost/asio/generic/stream_protocol.hpp>
 
+#include <boost/system/system_error.hpp>
+
 #include <array>
+#include <exception>
 #include <utility>
 
 namespace arke::io {
@@ -24,15 +28,26 @@ public:
 
     std::size_t place_ = 0;
 
+    /// False: no memory for it.
+    bool begin() noexcept {
+        try {
+            stream_.non_blocking(true);
+            wait_to_read();
+            return true;
+        } catch (...) {
+            return false;
+        }
+    }
+
     void wait_to_read() {
         if (reading_ || paused_ || ended_ || !user_) return;
-        reading_ = true;
+        const pending now{reading_};
         stream_.async_wait(stream::wait_read, loop_->on_strand([self = ref(this)](const error_code& ec) {
             self->reading_ = false;
             if (ec || !self->user_) return;
             const core::loop::turn guard{*self->loop_};
             // What the turn began with may have closed it, or paused it.
-            if (self->user_ && !self->paused_) self->read();
+            if (const auto user = self->user_; user && !self->paused_) user->guarded([&] { self->read(); });
         }));
     }
 
@@ -78,8 +93,7 @@ public:
         loop_->sockets_.pop_back();
         loop_->remove_load();
         loop_->retire(std::exchange(user_, nullptr));
-        loop_->retire(std::shared_ptr<const void>{
-            std::make_shared<boost::intrusive_ptr<socket>>(boost::intrusive_ptr<socket>{this, false})});
+        loop_->retire(boost::intrusive_ptr<socket>{this, false});
     }
 
     const core::stream_user_ptr& user() const noexcept { return user_; }
@@ -95,6 +109,21 @@ public:
     }
 
 private:
+    /// Sets a flag, and takes it back when there was no memory for what it tells.
+    class pending {
+    public:
+        explicit pending(bool& flag) : flag_{flag} { flag_ = true; }
+        pending(const pending&) = delete;
+        pending& operator=(const pending&) = delete;
+        ~pending() {
+            if (std::uncaught_exceptions() != exceptions_) flag_ = false;
+        }
+
+    private:
+        bool& flag_;
+        int exceptions_ = std::uncaught_exceptions();
+    };
+
     void read() {
         const auto own = user_->has_wants() ? user_->wanted() : std::span<char>{};
         const std::array<asio::mutable_buffer, 2> parts{asio::buffer(own.data(), own.size()),
@@ -104,35 +133,38 @@ private:
         if (ec == asio::error::would_block || ec == asio::error::try_again) return wait_to_read();
         if (ec) {
             ended_ = true;
-            return user_->on_end(ec == asio::error::eof ? error_code{} : ec);
+            return user_->tell<&core::stream_user::on_end>(ec == asio::error::eof ? error_code{} : ec);
         }
         if (!own.empty()) {
             const auto filled = std::min(taken, own.size());
-            user_->on_filled(filled);
+            user_->tell<&core::stream_user::on_filled>(filled);
             taken -= filled;
         }
-        if (taken != 0 && user_) user_->on_bytes({loop_->buffer_.get(), taken});
+        if (taken != 0 && user_)
+            user_->tell<&core::stream_user::on_bytes>(std::span<char>{loop_->buffer_.get(), taken});
         if (user_) wait_to_read();
     }
 
     void wait_to_write() {
-        if (std::exchange(writing_, true)) return;
+        if (writing_) return;
+        const pending now{writing_};
         stream_.async_wait(stream::wait_write, loop_->on_strand([self = ref(this)](const error_code& ec) {
             self->writing_ = false;
             if (ec || !self->user_) return;
             const core::loop::turn guard{*self->loop_};
-            if (self->user_) self->user_->on_writable();
+            if (self->user_) self->user_->tell<&core::stream_user::on_writable>();
         }));
     }
 
     /// A send failed, within a call of the user: the end comes in a turn of its own.
     void end_soon(error_code why) {
-        if (std::exchange(ended_, true)) return;
+        if (ended_) return;
+        const pending now{ended_};
         // Not by the inbox, which takes nothing any more while the server stops.
         loop_->post_to_strand([self = ref(this), why] {
             if (!self->user_) return;
             const core::loop::turn guard{*self->loop_};
-            if (self->user_) self->user_->on_end(why);
+            if (self->user_) self->user_->tell<&core::stream_user::on_end>(why);
         });
     }
 
@@ -165,19 +197,26 @@ ARKE_INLINE void portable_loop::shut_down() {
 }
 
 ARKE_INLINE core::transport* portable_loop::attach(native_socket fd, core::stream_user_ptr user) {
-    socket::stream stream{context()};
-    // The protocol only serves for what Asio would open itself; this socket is open.
-    error_code ec;
-    stream.assign(asio::generic::stream_protocol{asio::ip::tcp::v4()}, fd, ec);
-    if (!ec) stream.non_blocking(true, ec);
-    if (ec) return nullptr;
-    auto* const s = new socket{*this, std::move(stream), std::move(user)};
-    intrusive_ptr_add_ref(s);
-    s->place_ = sockets_.size();
-    sockets_.push_back(s);
-    add_load();
-    s->wait_to_read();
-    return s;
+    boost::intrusive_ptr<socket> made;
+    try {
+        socket::stream stream{context()};
+        // The protocol only serves for what Asio would open itself; this socket is open.
+        error_code ec;
+        stream.assign(asio::generic::stream_protocol{asio::ip::tcp::v4()}, fd, ec);
+        if (ec) throw boost::system::system_error{ec};
+        made.reset(new socket{*this, std::move(stream), std::move(user)});
+        core::make_room(sockets_, 1);
+        add_load();
+    } catch (...) {
+        if (!made) close_socket(fd);
+        return nullptr;
+    }
+    made->place_ = sockets_.size();
+    sockets_.push_back(made.get());
+    auto* const s = made.detach();
+    if (s->begin()) return s;
+    s->close(true);
+    return nullptr;
 }
 
 }  // namespace arke::io

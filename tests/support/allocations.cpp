@@ -1,0 +1,68 @@
+#include "tests/support/allocations.hpp"
+
+#include <malloc.h>
+
+#include <algorithm>
+#include <cstdlib>
+#include <new>
+
+namespace {
+
+thread_local std::size_t made = 0;
+thread_local std::size_t left = 0;      // until it begins
+thread_local std::size_t failures = 0;  // that are still to come
+thread_local bool has_struck = false;
+thread_local std::ptrdiff_t held = 0;
+thread_local std::ptrdiff_t most_held = 0;
+
+std::ptrdiff_t size_of(void* memory) noexcept { return static_cast<std::ptrdiff_t>(::malloc_usable_size(memory)); }
+
+bool fails() noexcept {
+    ++made;
+    if (failures == 0) return false;
+    if (left != 0) {
+        --left;
+        return false;
+    }
+    if (failures != arke::test::memory_shortage::for_good) --failures;
+    return has_struck = true;
+}
+
+}  // namespace
+
+// Also under a sanitizer, which still sees malloc and free: what it cannot see is memory of new given to free(), and an
+// allocation that fails shows more.
+// Not inlined: g++ would see new's memory given to free() and warn.
+[[gnu::noinline]] void* operator new(std::size_t size) {
+    void* const memory = fails() ? nullptr : std::malloc(size == 0 ? 1 : size);
+    if (memory == nullptr) throw std::bad_alloc{};
+    most_held = std::max(most_held, held += size_of(memory));
+    return memory;
+}
+[[gnu::noinline]] void operator delete(void* memory) noexcept {
+    held -= size_of(memory);
+    std::free(memory);
+}
+[[gnu::noinline]] void operator delete(void* memory, std::size_t) noexcept { operator delete(memory); }
+
+namespace arke::test {
+
+std::size_t allocations() noexcept { return made; }
+
+std::ptrdiff_t bytes_held() noexcept { return held; }
+
+memory_peak::memory_peak() noexcept : before_{most_held = held} {}
+
+std::size_t memory_peak::bytes() const noexcept { return static_cast<std::size_t>(most_held - before_); }
+
+memory_shortage::memory_shortage(std::size_t nth, std::size_t times) noexcept {
+    left = nth;
+    failures = times;
+    has_struck = false;
+}
+
+memory_shortage::~memory_shortage() { failures = 0; }
+
+bool memory_shortage::struck() const noexcept { return has_struck; }
+
+}  // namespace arke::test
