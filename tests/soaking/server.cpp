@@ -34,6 +34,7 @@ extern "C" std::size_t __sanitizer_get_current_allocated_bytes();
 
 namespace {
 std::size_t memory_in_use() { return __sanitizer_get_current_allocated_bytes(); }
+void give_back() {}
 }  // namespace
 #else
 #include <malloc.h>
@@ -43,6 +44,9 @@ std::size_t memory_in_use() { return __sanitizer_get_current_allocated_bytes(); 
 namespace {
 std::atomic<std::size_t> in_use{0};
 std::size_t memory_in_use() { return in_use.load(); }
+
+/// So that what is resident is what is held, and not how high a tide the allocator has seen.
+void give_back() { ::malloc_trim(0); }
 }  // namespace
 
 void* operator new(std::size_t size) {
@@ -172,6 +176,7 @@ void serve_chat(server_type& server) {
     server.on("number", [](arke::connection&, int) { fault("What is no number was taken for one."); });
     server.on("throw", [] { throw std::runtime_error{"a handler that throws"}; });
     server.on("account", [&server](arke::connection& c) {
+        give_back();
         const auto m = server.metrics();
         std::chrono::nanoseconds turn{0};
         std::chrono::nanoseconds handler{0};
@@ -201,6 +206,7 @@ arke::loop_kind loop_named(std::string_view name) {
 int main(int argc, char** argv) {
     arke::config settings{.endpoint = "/chat",
                           .write_timeout = 30s,
+                          .pong_timeout = 600s,  // The auditor reads only between shifts.
                           .close_timeout = 2s,
                           .max_message_size = 4096,
                           .max_fragments = 256,
@@ -231,11 +237,12 @@ int main(int argc, char** argv) {
         c.log = quiet;
         busy.push_back(server.endpoint<arke::no_session>(path, std::move(c)));
     };
-    // A reader that is told 1013 may take its time to read it.
+    // A reader that is closed, or closes, has its time to read what waits for it.
     add_busy("/busy/close", {.close_timeout = 20s, .max_outbox_bytes = 2UL << 20U});
-    add_busy("/busy/drop", {.max_outbox_bytes = 2UL << 20U, .on_overflow = arke::overflow::drop});
-    add_busy("/busy/coalesce", {.max_outbox_bytes = 2UL << 20U, .on_overflow = arke::overflow::coalesce});
-    add_busy("/busy/resume", {.max_outbox_bytes = 64UL << 20U});
+    add_busy("/busy/drop", {.close_timeout = 20s, .max_outbox_bytes = 2UL << 20U, .on_overflow = arke::overflow::drop});
+    add_busy("/busy/coalesce",
+             {.close_timeout = 20s, .max_outbox_bytes = 2UL << 20U, .on_overflow = arke::overflow::coalesce});
+    add_busy("/busy/resume", {.close_timeout = 20s, .max_outbox_bytes = 64UL << 20U});
     add_busy("/busy/stuck", {.write_timeout = 1s, .max_outbox_bytes = 64UL << 20U});
 
     server.listen("127.0.0.1", 0);

@@ -176,7 +176,11 @@ void client::cut() {
 
 void client::check_patience(steady::time_point now) {
     if (!waits_ || now - since_ < patience) return;
-    world_.fault(role_ + " waited " + std::to_string(patience.count()) + " s for the server in vain");
+    error ignored;
+    world_.fault(role_ + " waited " + std::to_string(patience.count()) + " s for the server in vain" +
+                 (said_goodbye_ ? ", in the closing handshake" : "") + "; it had " +
+                 std::to_string(in_.size() - begin_) + " bytes of a frame, and " +
+                 std::to_string(socket_.available(ignored)) + " more had come");
     waits_ = false;
     cut();
 }
