@@ -7,6 +7,8 @@
 
 #include <arke/arke.hpp>
 
+#include <algorithm>
+#include <array>
 #include <atomic>
 #include <chrono>
 #include <cstdlib>
@@ -143,13 +145,22 @@ void gossip(const server_type& server, int speaker) {
     }
 }
 
-/// 64 KiB a hundred times a second, to everybody of each endpoint.
+/// What those who keep up have heard of each endpoint's busy room.
+std::array<std::atomic<unsigned>, 8> heard{};
+
+/// 64 KiB a hundred times a second, to everybody of each endpoint; but not so much ahead of those who keep up that a load which
+/// gets no processor for a while would be taken for slow readers. When nobody tells, once a second.
 void keep_busy(const std::vector<arke::endpoint>& rooms) {
     const std::string padding(64 * 1024, 'b');
+    constexpr unsigned ahead = 20;
     for (unsigned number = 1; !done; ++number) {
         const auto text = std::to_string(number) + " " + padding;
         for (const auto& each : rooms) each.to(arke::all).emit("busy", text);
         std::this_thread::sleep_for(10ms);
+        const auto is_ahead = [&] {
+            return std::any_of(heard.begin(), heard.begin() + 3, [&](const auto& h) { return number - h > ahead; });
+        };
+        for (int i = 0; i != 100 && !done && is_ahead(); ++i) std::this_thread::sleep_for(10ms);
     }
 }
 
@@ -236,6 +247,7 @@ int main(int argc, char** argv) {
     const auto add_busy = [&](const char* path, arke::config c) {
         c.log = quiet;
         busy.push_back(server.endpoint<arke::no_session>(path, std::move(c)));
+        busy.back().on("heard", [i = busy.size() - 1](arke::connection&, unsigned number) { heard[i] = number; });
     };
     // A reader that is closed, or closes, has its time to read what waits for it.
     add_busy("/busy/close", {.close_timeout = 20s, .max_outbox_bytes = 2UL << 20U});

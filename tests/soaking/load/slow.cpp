@@ -71,6 +71,7 @@ awaitable<void> keep_up(world& w, std::string path, bool sets_metronome) {
         const auto frame = co_await c->read();
         if (!frame || frame->first != first_byte::text) co_return w.fault(role + " was cut off");
         l.hear(frame->payload);
+        c->emit("heard", std::to_string(l.last()));
         if (sets_metronome) w.metronome = l.last();
     }
     co_await c->close();
