@@ -129,6 +129,22 @@ TEST_CASE("latest values of many keys, again and again, keep the outbox at one f
     CHECK(anna.heard() == expected);
 }
 
+// The older one was taken back before it was known that the newer had no room, and a slow reader heard neither.
+TEST_CASE("with overflow::drop a latest value that does not fit leaves the one that waits") {
+    scripted_server server{{.max_outbox_bytes = 150, .on_overflow = overflow::drop}};
+    auto& anna = server.connect("anna");
+    server.settle();
+    anna.reads_only(0);
+    for (const auto& data : {line(10), std::string{"1"}, line(120), std::string{"2"}, line(120)}) {
+        server.to("anna").emit_latest("price", data, data.size() == 10 ? "other" : "");
+        server.settle();
+    }
+    CHECK(server.loop().counters().dropped.superseded.get() == 1);
+    CHECK(server.loop().counters().dropped.overflow.get() == 2);
+    anna.reads_everything();
+    CHECK(anna.heard() == "price(" + line(10) + ") price(2)");
+}
+
 TEST_CASE("with overflow::coalesce every event is the latest of its name, and what does not fit closes") {
     scripted_server server{{.max_outbox_bytes = 200, .on_overflow = overflow::coalesce}};
     diary heard{server};

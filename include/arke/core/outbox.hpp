@@ -50,6 +50,13 @@ public:
         add({copy, nullptr, std::move(own), bytes.size()}, key);
     }
 
+    /// The bytes that forget() of this key would take back: none where there is no such frame, or it is on its way.
+    std::size_t size_of(const std::string& key) const {
+        if (!places_) return 0;
+        const auto found = places_->find(key);
+        return found == places_->end() ? 0 : pieces_[found->second - base_].bytes.size();
+    }
+
     /// Takes back the frame of this key. False: there is none, or it is on its way.
     bool forget(const std::string& key) {
         if (!places_) return false;

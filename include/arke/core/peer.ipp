@@ -157,15 +157,25 @@ ARKE_COLD_INLINE std::string peer::key_of(const outgoing& out) const {
 
 ARKE_COLD_INLINE bool peer::may_wait(std::size_t more, bool is_control, const outgoing* out) {
     auto& dropped = loop_->counters().dropped;
+    std::size_t older = 0;
+    std::string key;
     if (out != nullptr) {
         if (out->how == urgency::now_or_never) {
             dropped.not_ready.add();
             return false;
         }
-        if (const auto key = key_of(*out); !key.empty() && outbox_->forget(key)) dropped.superseded.add();
+        key = key_of(*out);
+        if (!key.empty()) older = outbox_->size_of(key);
     }
-    const auto waiting = buffered();
-    if (waiting == 0 || waiting + more <= settings().max_outbox_bytes) return true;
+    const auto waiting = buffered() - older;
+    if (waiting == 0 || waiting + more <= settings().max_outbox_bytes) {
+        if (older != 0) {
+            outbox_->forget(key);
+            dropped.superseded.add();
+        }
+        return true;
+    }
+    // Where it cannot take its place, the older one stays: something late is better than nothing.
     if (settings().on_overflow == overflow::drop) {
         // The one pong that may wait is no reason to lose a peer that the application wants to keep.
         if (!is_control) dropped.overflow.add();
