@@ -145,6 +145,25 @@ TEST_CASE("with overflow::drop a latest value that does not fit leaves the one t
     CHECK(anna.heard() == "price(" + line(10) + ") price(2)");
 }
 
+// What was gathered in the turn, and the greeting, passed for bytes that wait for a slow reader.
+TEST_CASE("nothing waits for a connection whose stream takes all, in the midst of a turn too") {
+    scripted_server server;
+    std::vector<std::size_t> amounts;
+    server.on_connection([&](connection& c) { amounts.push_back(c.buffered_amount()); });
+    server.on_message([&](connection& c, message_view m) {
+        c.emit_message(m);
+        server.to("anna").emit_message("between");
+        c.emit_message(m);
+        amounts.push_back(c.buffered_amount());
+    });
+    auto& anna = server.connect("anna");
+    auto& ben = server.connect("ben");
+    ben.says("hello");
+    CHECK(amounts == std::vector<std::size_t>{0, 0, 0});
+    CHECK(ben.heard() == "text(hello) text(hello)");
+    CHECK(anna.heard() == "text(between)");
+}
+
 TEST_CASE("with overflow::coalesce every event is the latest of its name, and what does not fit closes") {
     scripted_server server{{.max_outbox_bytes = 200, .on_overflow = overflow::coalesce}};
     diary heard{server};
