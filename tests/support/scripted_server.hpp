@@ -10,6 +10,7 @@
 #include <utility>
 
 #include "tests/support/catch.hpp"
+#include "tests/support/frame.hpp"
 
 namespace arke::test {
 
@@ -21,19 +22,6 @@ using testing::virtual_loop;
 inline constexpr std::string_view iris_prefix = "iris-websocket-message:";
 
 inline std::string transcript(std::string_view bytes) { return testing::transcript(bytes, iris_prefix); }
-
-/// A frame as the server should send it. Written here once more, so that one mistake does not hide another.
-inline std::string server_frame(unsigned first, std::string_view payload) {
-    std::string out(1, static_cast<char>(first));
-    if (payload.size() < 126) {
-        out += static_cast<char>(payload.size());
-    } else {
-        const int width = payload.size() <= 0xFFFF ? 2 : 8;
-        out += static_cast<char>(width == 2 ? 126 : 127);
-        for (int byte = width - 1; byte >= 0; --byte) out += static_cast<char>(payload.size() >> (byte * 8) & 0xFF);
-    }
-    return out.append(payload);
-}
 
 /// A test's server that sees to it that nothing is left over: each connection is freed, and no stream was misused.
 class scripted_server : public testing::basic_server<std::shared_ptr<int>> {
