@@ -58,15 +58,15 @@ TEST_CASE("emit_latest leaves a slow reader the newest of each event and key, in
     auto& ben = server.connect("ben");
     server.settle();
     anna.reads_only(0);
-    const auto all = server.to(arke::all);
-    all.emit("hello", 0);
-    all.emit_latest("price", 1, "tea");
-    all.emit_latest("price", 2, "milk");
-    all.emit("between", 0);
-    all.emit_latest("price", 3, "tea");
-    all.emit_latest("price", 4);
-    all.emit_latest("level", 5, "tea");
-    all.emit_latest("price", 6, "tea");
+    const auto everybody = server.to(arke::all);
+    everybody.emit("hello", 0);
+    everybody.emit_latest("price", 1, "tea");
+    everybody.emit_latest("price", 2, "milk");
+    everybody.emit("between", 0);
+    everybody.emit_latest("price", 3, "tea");
+    everybody.emit_latest("price", 4);
+    everybody.emit_latest("level", 5, "tea");
+    everybody.emit_latest("price", 6, "tea");
     server.settle();
     CHECK(ben.heard() == "hello(0) price(1) price(2) between(0) price(3) price(4) level(5) price(6)");
     anna.reads_everything();
@@ -75,11 +75,11 @@ TEST_CASE("emit_latest leaves a slow reader the newest of each event and key, in
 
     anna.reads_only(0);
     for (int n = 0; n != 5; ++n) {
-        all.emit_latest("price", n, "tea");
+        everybody.emit_latest("price", n, "tea");
         server.settle();
-        all.emit_latest("price", 10 + n, "milk");
+        everybody.emit_latest("price", 10 + n, "milk");
         server.settle();
-        all.emit("note", n);
+        everybody.emit("note", n);
         server.settle();
     }
     anna.reads_everything();
@@ -290,11 +290,11 @@ TEST_CASE("over max_total_outbox_bytes those for whom most waits are cut, the ot
     scripted_server server{settings};
     server.hub().load()->max_waiting = settings.listener.max_total_outbox_bytes;
     diary heard{server};
-    std::vector<client*> all;
+    std::vector<client*> clients;
     for (int n = 0; n != 8; ++n) {
-        all.push_back(&server.connect("c" + std::to_string(n)));
+        clients.push_back(&server.connect("c" + std::to_string(n)));
         server.settle();
-        all.back()->reads_only(0);
+        clients.back()->reads_only(0);
         server.find("c" + std::to_string(n)).emit_message(line(2000 * static_cast<std::size_t>(n + 1)));
     }
     server.settle();
@@ -303,11 +303,11 @@ TEST_CASE("over max_total_outbox_bytes those for whom most waits are cut, the ot
     CHECK(heard.read() == "");
     server.find("c0").emit_message(line(9000));
     CHECK(heard.read() == "c7 error 8, c7 gone 1013 too slow");
-    CHECK(all[7]->stream().is_closed);
+    CHECK(clients[7]->stream().is_closed);
     CHECK(server.hub().load()->waiting.load() < 70'000);
-    for (int n = 0; n != 7; ++n) all[static_cast<std::size_t>(n)]->reads_everything();
-    CHECK(all[0]->heard() == "text(2000 bytes) text(9000 bytes)");
-    CHECK(all[6]->heard() == "text(14000 bytes)");
+    for (int n = 0; n != 7; ++n) clients[static_cast<std::size_t>(n)]->reads_everything();
+    CHECK(clients[0]->heard() == "text(2000 bytes) text(9000 bytes)");
+    CHECK(clients[6]->heard() == "text(14000 bytes)");
     CHECK(server.hub().load()->waiting.load() == 0);
     CHECK(server.loop().counters().closed.outbox_full.get() == 1);
 }
