@@ -8,6 +8,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <deque>
+#include <functional>
 #include <initializer_list>
 #include <map>
 #include <memory>
@@ -912,24 +913,24 @@ inline void model::leave_many(record* me) {
     const auto room = any_room();
     const auto a = resolve(m);
     say(m, " leave ", room);
-    const auto before = std::make_shared<std::size_t>(0);
+    std::vector<std::pair<std::size_t, std::function<void()>>> told;
     for (const auto loop : a.loops) {
-        on_loop(loop, [this, a, loop, room, before] {
-            for (auto* const r : chosen(a, loop)) r->leaving.insert(room);
+        const auto who = std::make_shared<std::vector<record*>>();
+        const auto before = std::make_shared<std::size_t>(0);
+        on_loop(loop, [this, a, loop, room, who, before] {
+            *who = chosen(a, loop);
+            for (auto* const r : *who) r->leaving.insert(room);
             *before = acts_done_;
         });
-    }
-    m.to.leave(room);
-    for (const auto loop : a.loops) {
-        on_loop(loop, [this, a, loop, room, before] {
-            for (auto* const r : chosen(a, loop)) {
-                // Whoever was in is out, unless a handler has changed it all meanwhile.
-                if (a.loops.size() == 1 && *before == acts_done_ && a.rooms.empty() && a.except_rooms.empty())
-                    require(!r->rooms.contains(room), r->id + " is still in " + room);
-                r->leaving.erase(room);
+        told.emplace_back(loop, [this, room, who, before] {
+            for (auto* const r : *who) {
+                // Whoever was in is out, unless a handler has changed it meanwhile.
+                require(*before != acts_done_ || !r->rooms.contains(room), r->id + " is still in " + room);
             }
         });
     }
+    m.to.leave(room);
+    for (auto& [loop, check] : told) on_loop(loop, std::move(check));
 }
 
 inline void model::disconnect_many(record* me) {
@@ -1384,6 +1385,7 @@ inline void model::stop() {
 
 inline void model::top_step() {
     ++steps_;
+    for (auto& r : records_) r.leaving.clear();
     const auto step_of = [this](const char* what) { doing_ = what; };
     switch (choices_.below(16)) {
         case 0:

@@ -30,6 +30,7 @@ is_present() {
         cmake | chromium | clang | valgrind | strace) command -v "$1" >/dev/null ;;
         ninja-build) command -v ninja >/dev/null ;;
         g++) command -v g++ >/dev/null ;;
+        llvm) command -v llvm-cov >/dev/null && command -v llvm-profdata >/dev/null ;;
         libboost1.81-dev) boost_is_new_enough ;;
         nlohmann-json3-dev) [ -r /usr/include/nlohmann/json.hpp ] || [ -r /usr/local/include/nlohmann/json.hpp ] ;;
         catch2) [ -d /usr/include/catch2 ] || [ -d /usr/local/include/catch2 ] ;;
