@@ -51,6 +51,7 @@ std::size_t answer_size(std::string_view sent, bool& upgraded) {
     int status = 0;
     std::from_chars(sent.data() + 9, sent.data() + 12, status);
     require(status == 101 || (status >= 200 && status <= 505), "an answer with a strange status");
+    require(sent[12] == ' ' && sent[13] != '\r', "an answer without a phrase");
     std::size_t length = 0;
     std::size_t lengths = 0;
     auto lines = sent.substr(0, head_end + 2);

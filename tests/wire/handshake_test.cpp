@@ -523,3 +523,13 @@ TEST_CASE("endless headers and an endless target are cut at the bound, however t
         }
     }
 }
+
+TEST_CASE("every status that Arke may send has its phrase, and no other") {
+    for (const int status :
+         {101, 200, 301, 304, 400, 403, 404, 405, 408, 409, 413, 414, 426, 429, 431, 500, 503, 505}) {
+        CAPTURE(status);
+        CHECK(arke::wire::is_field_value(arke::wire::reason_phrase(status)));
+        CHECK_FALSE(arke::wire::reason_phrase(status).empty());
+    }
+    CHECK(arke::wire::reason_phrase(418).empty());
+}
