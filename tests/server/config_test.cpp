@@ -1,4 +1,6 @@
 #include <arke/arke.hpp>
+#include <boost/asio/io_context.hpp>
+#include <boost/asio/post.hpp>
 #include <functional>
 #include <stdexcept>
 #include <string>
@@ -84,6 +86,12 @@ TEST_CASE("each bad value of a config is refused by a sentence that names the fi
         {[](config& c) { c.listener.backlog = 0; }, "listener.backlog", "0", "1 or more"},
         {[](config& c) { c.listener.read_buffer_size = 4095; }, "listener.read_buffer_size", "4095", "4096 or more"},
         {[](config& c) { c.listener.write_buffer_size = 1023; }, "listener.write_buffer_size", "1023", "1024 or more"},
+        {[](config& c) { c.listener.write_buffer_size = 0x4000'0001; }, "listener.write_buffer_size", "1 GiB", "KiB"},
+        {[](config& c) { c.listener.stop_spread = -1ms; }, "listener.stop_spread", "-1 ms", "from zero"},
+        {[](config& c) { c.listener.stop_spread = 5000ms; }, "listener.stop_spread", "5000 ms", "below stop_timeout"},
+        {[](config& c) { c.listener.metrics_path = c.endpoint; }, "listener.metrics_path", "\"/\"",
+         "a path of their own"},
+        {[](config& c) { c.listener.max_total_outbox_bytes = 0; }, "listener.max_total_outbox_bytes", "0", "1 or more"},
     };
     for (const auto& row : table) {
         config c;
@@ -129,4 +137,20 @@ TEST_CASE("an endpoint's config is checked like the server's, and may not change
     CHECK(names_all(refusal("/x", {.listener = {.backlog = 1}}), {"listener group", "server's config"}));
     CHECK(refusal("/x", {}) == "accepted");
     CHECK(names_all(refusal("/x", {}), {"\"/x\" is there already"}));
+}
+
+TEST_CASE("a port that is none is refused") {
+    arke::server server;
+    for (const int port : {-1, 65536}) CHECK_THROWS_AS(server.listen("127.0.0.1", port), std::invalid_argument);
+    CHECK(server.port() == 0);
+}
+
+TEST_CASE("a server's executor is that of its first loop") {
+    boost::asio::io_context context;
+    arke::server server{context};
+    bool ran = false;
+    boost::asio::post(server.get_executor(), [&] { ran = true; });
+    while (!ran && context.run_one_for(10s) != 0) {
+    }
+    CHECK(ran);
 }

@@ -127,3 +127,13 @@ TEST_CASE("a request is one block of memory") {
     const fields none;
     CHECK(request{"GET", "/", 11, none}.headers().size() == 0);
 }
+
+TEST_CASE("the headers of a request are walked by a forward iterator") {
+    const arke::request r{"GET", "/", 11, {{"Host", "a"}, {"Accept", "b"}}};
+    auto at = r.headers().begin();
+    CHECK(at->name == "Host");
+    CHECK((at++)->value == "a");
+    CHECK(at->name == "Accept");
+    CHECK(++at == r.headers().end());
+    CHECK(r.headers().size() == 2);
+}
