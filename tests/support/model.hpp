@@ -929,7 +929,10 @@ inline void model::leave_many(record* me) {
             }
         });
     }
+    const auto acts_before = acts_done_;
     m.to.leave(room);
+    // A handler that ran meanwhile has posted things of its own before this.
+    if (acts_before != acts_done_) return;
     for (auto& [loop, check] : told) on_loop(loop, std::move(check));
 }
 
