@@ -76,7 +76,8 @@ TEST_CASE("who speaks a protocol without the event misses it, which is counted; 
     memory_transport stream{loop, p};
     server.in_turn([&] {
         CHECK(server.hub().admit(*p) == core::hub::admission::taken);
-        p->open(stream, "");
+        p->greet("");
+        p->open(stream);
     });
 
     server.to(arke::all).emit("news", 1);
