@@ -320,7 +320,7 @@ private:
         counters.accepted.add();
         if (there >= most + polite || s->stopping.load(std::memory_order_relaxed)) {
             counters.turned_away.add();
-            return io::close_socket(a.socket);
+            return;
         }
         io::asio_loop* best = loops.front().get();
         for (const auto& l : loops) {
@@ -330,20 +330,8 @@ private:
         boost::intrusive_ptr<http::session> made{new http::session{s, *best, std::move(a.address), a.port}};
         const int refusal = there >= most ? 503 : s->load->enter(*made, group) ? 0 : 429;
         // The socket belongs to the post until it runs; a loop that has ended drops the post.
-        struct owned {
-            io::native_socket socket;
-            bool taken = false;
-            explicit owned(io::native_socket of) : socket{of} {}
-            owned(const owned&) = delete;
-            owned& operator=(const owned&) = delete;
-            ~owned() {
-                if (!taken) io::close_socket(socket);
-            }
-        };
-        auto holder = std::make_unique<owned>(a.socket);
-        best->post([made, refusal, best, holder = std::move(holder)]() mutable {
-            holder->taken = true;
-            if (auto* t = best->attach(holder->socket, made)) made->start(*t, refusal);
+        best->post([made, refusal, best, socket = std::move(a.socket)]() mutable {
+            if (auto* t = best->attach(socket.take(), made)) made->start(*t, refusal);
         });
     }
 

@@ -7,17 +7,39 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <utility>
 
 namespace arke::io {
 
-/// Who connected, and by which socket: non-blocking, without Nagle's delay. Whoever gets it closes it.
+void close_socket(native_socket socket) noexcept;
+
+/// A socket that is closed when nobody takes it.
+class owned_socket {
+public:
+    explicit owned_socket(native_socket s) noexcept : socket_{s} {}
+    owned_socket(owned_socket&& other) noexcept
+        : socket_{other.socket_}, is_taken_{std::exchange(other.is_taken_, true)} {}
+    owned_socket& operator=(owned_socket&&) = delete;
+    ~owned_socket() {
+        if (!is_taken_) close_socket(socket_);
+    }
+
+    native_socket take() noexcept {
+        is_taken_ = true;
+        return socket_;
+    }
+
+private:
+    native_socket socket_;
+    bool is_taken_ = false;
+};
+
+/// Who connected, and by which socket: non-blocking, without Nagle's delay.
 struct accepted {
-    native_socket socket;
+    owned_socket socket;
     std::string address;
     std::uint16_t port;
 };
-
-void close_socket(native_socket socket) noexcept;
 
 /// What counts as one address where connections are counted: of IPv6 the first 64 bits, which is what a customer has.
 std::string address_group(const std::string& address);
@@ -49,7 +71,7 @@ private:
     void begin();
     void wait();
     void on_taken(int result);
-    void hand_over(native_socket socket, const asio::ip::tcp::endpoint& remote);
+    void hand_over(native_socket socket, const asio::ip::tcp::endpoint& remote) noexcept;
     void pause(const error_code& why);
     void accept_all();
 

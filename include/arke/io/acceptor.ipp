@@ -99,8 +99,13 @@ ARKE_COLD_INLINE void acceptor::close() {
 
 ARKE_COLD_INLINE void acceptor::begin() {
     if (!acceptor_) return;
-    loop_accepts_ = loop_->accept_from(acceptor_->native_handle(),
-                                       [self = shared_from_this()](int result) { self->on_taken(result); });
+    try {
+        loop_accepts_ = loop_->kind() == loop_kind::io_uring &&
+                        loop_->accept_from(acceptor_->native_handle(),
+                                           [self = shared_from_this()](int result) { self->on_taken(result); });
+    } catch (...) {
+        // No memory for it: to wait for the socket needs none.
+    }
     if (!loop_accepts_) wait();
 }
 
@@ -120,12 +125,18 @@ ARKE_COLD_INLINE void acceptor::on_taken([[maybe_unused]] int result) {
 #endif
 }
 
-ARKE_COLD_INLINE void acceptor::hand_over(native_socket socket, const asio::ip::tcp::endpoint& remote) {
+ARKE_COLD_INLINE void acceptor::hand_over(native_socket socket, const asio::ip::tcp::endpoint& remote) noexcept {
 #ifdef __linux__
     const int on = 1;
     ::setsockopt(socket, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
 #endif
-    accept_({socket, remote.address().to_string(), remote.port()});
+    owned_socket own{socket};
+    try {
+        std::string address = remote.address().to_string();
+        accept_({std::move(own), std::move(address), remote.port()});
+    } catch (...) {
+        // No memory for it: it is closed, and the next may have more luck.
+    }
 }
 
 ARKE_COLD_INLINE void acceptor::wait() {

@@ -6,11 +6,16 @@
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/ip/tcp.hpp>
 #include <boost/asio/post.hpp>
+#include <boost/asio/recycling_allocator.hpp>
 #include <boost/asio/steady_timer.hpp>
 #include <boost/asio/strand.hpp>
 
 #include <array>
+#include <atomic>
+#include <bit>
 #include <chrono>
+#include <cstddef>
+#include <cstdint>
 #include <functional>
 #include <memory>
 #include <mutex>
@@ -31,6 +36,65 @@ using own_executor = asio::io_context::executor_type;
 using own_timer =
     asio::basic_waitable_timer<std::chrono::steady_clock, asio::wait_traits<std::chrono::steady_clock>, own_executor>;
 
+/// Memory for the few operations of the io_context that a loop always has under way: its wake-ups, its alarm, its acceptors.
+/// They go on where there is none left. Any thread.
+class handler_memory : public boost::intrusive_ref_counter<handler_memory, boost::thread_safe_counter> {
+public:
+    void* take(std::size_t size) {
+        auto free = free_.load(std::memory_order_relaxed);
+        while (size <= block_size && free != 0) {
+            const auto first = free & (~free + 1);
+            if (!free_.compare_exchange_weak(free, free & ~first, std::memory_order_acquire)) continue;
+            return blocks_[static_cast<std::size_t>(std::countr_zero(first))].data();
+        }
+        return ::operator new(size);
+    }
+
+    void give_back(void* memory) noexcept {
+        const auto at = static_cast<block*>(memory) - blocks_.data();
+        if (at < 0 || at >= static_cast<std::ptrdiff_t>(block_count)) return ::operator delete(memory);
+        free_.fetch_or(std::uint32_t{1} << at, std::memory_order_release);
+    }
+
+private:
+    static constexpr std::size_t block_size = 384;
+    static constexpr std::size_t block_count = 32;
+    struct alignas(std::max_align_t) block : std::array<unsigned char, block_size> {};
+
+    std::atomic<std::uint32_t> free_{~std::uint32_t{0}};
+    std::array<block, block_count> blocks_;
+};
+
+/// What Asio is told of it. Without one: as Asio likes it, which is what operations of sockets have.
+template <class T>
+class handler_allocator {
+public:
+    using value_type = T;
+
+    explicit handler_allocator(boost::intrusive_ptr<handler_memory> from) noexcept : from_{std::move(from)} {}
+    template <class U>
+    handler_allocator(const handler_allocator<U>& other) noexcept : from_{other.from_} {}
+
+    T* allocate(std::size_t n) {
+        if (!from_) return asio::recycling_allocator<T>{}.allocate(n);
+        return static_cast<T*>(from_->take(n * sizeof(T)));
+    }
+    void deallocate(T* memory, std::size_t n) noexcept {
+        if (!from_) return asio::recycling_allocator<T>{}.deallocate(memory, n);
+        from_->give_back(memory);
+    }
+
+    template <class U>
+    bool operator==(const handler_allocator<U>& other) const noexcept {
+        return from_ == other.from_;
+    }
+
+private:
+    template <class U>
+    friend class handler_allocator;
+    boost::intrusive_ptr<handler_memory> from_;
+};
+
 /// What is done on a loop's strand when an operation of the io_context is over.
 ///
 /// One type for all of them, because half of what a program with Arke compiles are Asio's templates, and those are made anew
@@ -38,10 +102,12 @@ using own_timer =
 class strand_handler {
 public:
     using executor_type = asio::strand<own_executor>;
+    using allocator_type = handler_allocator<void>;
 
     /// `f` is called with the error_code if it takes one.
     template <class F>
-    strand_handler(executor_type on, F f) : on_{std::move(on)} {
+    strand_handler(executor_type on, boost::intrusive_ptr<handler_memory> memory, F f)
+        : on_{std::move(on)}, memory_{std::move(memory)} {
         static_assert(sizeof(F) <= sizeof place_ && alignof(F) <= alignof(void*) &&
                       std::is_nothrow_move_constructible_v<F>);
         ::new (static_cast<void*>(place_.data())) F(std::move(f));
@@ -59,7 +125,10 @@ public:
         };
     }
     strand_handler(strand_handler&& other) noexcept
-        : on_{std::move(other.on_)}, run_{other.run_}, move_{std::exchange(other.move_, nullptr)} {
+        : on_{std::move(other.on_)},
+          memory_{std::move(other.memory_)},
+          run_{other.run_},
+          move_{std::exchange(other.move_, nullptr)} {
         if (move_ != nullptr) move_(other.place_.data(), place_.data());
     }
     strand_handler& operator=(strand_handler&&) = delete;
@@ -68,6 +137,7 @@ public:
     }
 
     executor_type get_executor() const noexcept { return on_; }
+    allocator_type get_allocator() const noexcept { return allocator_type{memory_}; }
 
     void operator()(const error_code& ec = {}) { run_(place_.data(), ec); }
     template <class Detail>
@@ -77,6 +147,7 @@ public:
 
 private:
     executor_type on_;
+    boost::intrusive_ptr<handler_memory> memory_;
     alignas(void*) std::array<unsigned char, 48> place_;
     void (*run_)(void*, const error_code&);
     void (*move_)(void*, void*) noexcept;
@@ -110,17 +181,24 @@ public:
     const strand_type& strand() const noexcept { return *strand_; }
     asio::io_context& context() noexcept { return context_; }
 
-    /// Has f() or f(error_code) run on the strand when an operation is over.
+    /// Has f() or f(error_code) run on the strand when an operation is over. There is memory for the operation: for those of the
+    /// loop itself, of which there are few at a time.
     template <class F>
     strand_handler on_strand(F f) const {
-        return {*strand_, std::move(f)};
+        return {*strand_, memory_, std::move(f)};
+    }
+
+    /// The same for an operation that belongs to one connection.
+    template <class F>
+    strand_handler on_strand_for_one(F f) const {
+        return {*strand_, nullptr, std::move(f)};
     }
 
     /// Has f() run on the strand, later; not at all after shut_down(). Any thread.
     template <class F>
     void post_to_strand(F f) const {
         const std::lock_guard lock{strand_mutex_};
-        if (strand_) asio::post(strand_handler{*strand_, std::move(f)});
+        if (strand_) asio::post(on_strand(std::move(f)));
     }
 
     /// Which one this is. What was asked for may have been refused.
@@ -190,6 +268,7 @@ protected:
 
 private:
     asio::io_context& context_;
+    const boost::intrusive_ptr<handler_memory> memory_{new handler_memory};
     mutable std::mutex strand_mutex_;  // only shut_down() changes it; a strand must not outlive its io_context
     std::optional<strand_type> strand_;
     std::optional<own_timer> timer_;

@@ -42,7 +42,7 @@ public:
     void wait_to_read() {
         if (reading_ || paused_ || ended_ || !user_) return;
         const pending now{reading_};
-        stream_.async_wait(stream::wait_read, loop_->on_strand([self = ref(this)](const error_code& ec) {
+        stream_.async_wait(stream::wait_read, loop_->on_strand_for_one([self = ref(this)](const error_code& ec) {
             self->reading_ = false;
             if (ec || !self->user_) return;
             const core::loop::turn guard{*self->loop_};
@@ -148,7 +148,7 @@ private:
     void wait_to_write() {
         if (writing_) return;
         const pending now{writing_};
-        stream_.async_wait(stream::wait_write, loop_->on_strand([self = ref(this)](const error_code& ec) {
+        stream_.async_wait(stream::wait_write, loop_->on_strand_for_one([self = ref(this)](const error_code& ec) {
             self->writing_ = false;
             if (ec || !self->user_) return;
             const core::loop::turn guard{*self->loop_};
