@@ -250,11 +250,11 @@ int main(int argc, char** argv) {
         busy.back().on("heard", [i = busy.size() - 1](arke::connection&, unsigned number) { heard[i] = number; });
     };
     // A reader that is closed, or closes, has its time to read what waits for it.
-    add_busy("/busy/close", {.close_timeout = 20s, .max_outbox_bytes = 2UL << 20U});
-    add_busy("/busy/drop", {.close_timeout = 20s, .max_outbox_bytes = 2UL << 20U, .on_overflow = arke::overflow::drop});
+    add_busy("/busy/close", {.close_timeout = 60s, .max_outbox_bytes = 2UL << 20U});
+    add_busy("/busy/drop", {.close_timeout = 60s, .max_outbox_bytes = 2UL << 20U, .on_overflow = arke::overflow::drop});
     add_busy("/busy/coalesce",
-             {.close_timeout = 20s, .max_outbox_bytes = 2UL << 20U, .on_overflow = arke::overflow::coalesce});
-    add_busy("/busy/resume", {.close_timeout = 20s, .max_outbox_bytes = 64UL << 20U});
+             {.close_timeout = 60s, .max_outbox_bytes = 2UL << 20U, .on_overflow = arke::overflow::coalesce});
+    add_busy("/busy/resume", {.close_timeout = 60s, .max_outbox_bytes = 64UL << 20U});
     add_busy("/busy/stuck", {.write_timeout = 1s, .max_outbox_bytes = 64UL << 20U});
 
     server.listen("127.0.0.1", 0);

@@ -15,7 +15,7 @@ namespace soak {
 /// Whoever waits for the server longer than `patience` is cut, and that is a fault: nothing here waits for ever.
 class client : public std::enable_shared_from_this<client> {
 public:
-    static constexpr std::chrono::seconds patience{30};
+    static constexpr std::chrono::seconds patience{120};
 
     client(world& w, std::string role);
     ~client();

@@ -8,6 +8,8 @@ namespace soak {
 namespace {
 
 constexpr int small_buffer = 4096;
+// For those who are to read what waits before they are cut: the kernel sends to the smallest buffers a few hundred kB a second.
+constexpr int fair_buffer = 64 * 1024;
 
 /// What one reader has heard so far.
 class listener {
@@ -82,7 +84,7 @@ awaitable<void> be_closed(world& w) {
     std::uint64_t patience = 128;
     while (w.running) {
         const auto c = make_client(w, "a slow reader");
-        if (!co_await c->open("/busy/close", small_buffer)) co_return;
+        if (!co_await c->open("/busy/close", fair_buffer)) co_return;
         listener l{w, "a slow reader", false};
         for (;;) {
             const bool stopped = co_await stop_reading(w, patience);
@@ -122,8 +124,7 @@ awaitable<void> miss_some(world& w, std::string path) {
 /// Stops and goes within its bound: loses nothing.
 awaitable<void> stop_and_go(world& w) {
     const auto c = make_client(w, "a reader that stops and goes");
-    // Not the smallest buffer: it must read faster than is said, or its bound would be met some time.
-    if (!co_await c->open("/busy/resume", 64 * 1024)) co_return;
+    if (!co_await c->open("/busy/resume", fair_buffer)) co_return;
     listener l{w, "a reader that stops and goes", false};
     while (w.running) {
         co_await stop_reading(w, w.below(100));
