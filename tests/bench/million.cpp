@@ -527,6 +527,35 @@ void run_instant(std::size_t count) {
     tell_end(w);
 }
 
+// The server stops while every connection has a deadline: each is told, and ends.
+void run_stop(std::size_t count) {
+    std::printf("\n%zu connections, and the server stops\n", count);
+    world w{count};
+    w.open(0);
+    static_cast<void>(w.pass(world::ping_period() + 4 * step));
+    std::uint64_t before = 0;
+    for (const auto& t : w.transports()) before += t.received;
+    const auto told = [&](auto&& tell) {
+        const stopwatch watch;
+        w.loop().in_turn([&] {
+            for (auto& t : w.transports()) tell(t.user());
+        });
+        return watch.cpu_passed();
+    };
+    const auto goodbye = told([](arke::core::stream_user& u) { u.tell<&arke::core::stream_user::on_stop>(); });
+    std::uint64_t after = 0;
+    for (const auto& t : w.transports()) after += t.received;
+    constexpr std::size_t frame = 2 + 2 + std::string_view{"the server stops"}.size();
+    check_equal(after - before, count * frame, "Bytes of the goodbye to all");
+    check_equal(w.ended.otherwise, count, "Connections that were told that the server stops");
+    const auto cut = told([](arke::core::stream_user& u) {
+        u.tell<&arke::core::stream_user::on_end>(boost::asio::error::operation_aborted);
+    });
+    check_equal(w.loop().closed, count, "Streams that were closed");
+    std::printf("%-44s %.2f s to tell all, %.2f s to cut all\n", "stop, all in one turn", goodbye, cut);
+    tell_end(w);
+}
+
 }  // namespace
 
 int main(int argc, char** argv) try {
@@ -542,6 +571,7 @@ int main(int argc, char** argv) try {
     std::printf("memory of an idle connection among %zu: %.1f bytes\n", few, each);
     without_leaks([&] { run_spread(count); });
     without_leaks([&] { run_instant(count); });
+    without_leaks([&] { run_stop(count); });
     return 0;
 } catch (const std::exception& e) {
     std::fflush(stdout);

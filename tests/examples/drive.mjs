@@ -64,6 +64,18 @@ const drives = {
         await assert.rejects(Client.open(`ws://localhost:${adminPort}/news`), /404/);
     },
 
+    async tested_ticker([port]) {
+        const url = `ws://localhost:${port}/`;
+        const [watcher, market] = [await Client.open(url), await Client.open(url)];
+        watcher.emit("watch", 0, "tea");
+        market.emit("watch", 0, "gin");
+        // Its own answer shows that the market's first word was heard; the watcher's may still be on its way.
+        market.emit("price", 4, '{"symbol":"gin","price":20}');
+        assert.deepEqual(JSON.parse(await market.event("price")), { symbol: "gin", price: 20 });
+        watcher.emit("price", 4, '{"symbol":"tea","price":4.5}');
+        assert.deepEqual(JSON.parse(await watcher.event("price")), { symbol: "tea", price: 4.5 });
+    },
+
     async embedded([port]) {
         const client = await Client.open(`ws://localhost:${port}/`);
         client.emit("echo", 0, "hello");

@@ -1,7 +1,10 @@
 #include <arke/arke.hpp>
+#include <atomic>
+#include <chrono>
 #include <functional>
 #include <memory>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "tests/support/catch.hpp"
@@ -369,4 +372,38 @@ TEST_CASE("past max_connections a client hears 503 and when to come back, until 
     CHECK(eventually([&] { return client{net.port()}.status() == 101; }));
     one.send("fine");
     CHECK(one.receive() == "fine");
+}
+
+TEST_CASE("who always has more to say gets less of it served at once, and the others' turn comes") {
+    config settings = quiet(GENERATE(from_range(all_loops())));
+    running_server server{settings};
+    constexpr int all = 40'000;
+    std::atomic<int> served{0};
+    std::atomic<int> before{-1};
+    server->on_message([&](arke::message_view m) {
+        if (m.data == "other") {
+            before = served.load();
+            return;
+        }
+        ++served;
+        // Handlers that take their time: 20 us each.
+        const auto end = std::chrono::steady_clock::now() + std::chrono::microseconds{20};
+        while (std::chrono::steady_clock::now() < end) {
+        }
+    });
+    server.start();
+    client other{server.port()};
+    raw_client flood{server.port()};
+    flood.send(upgrade_request());
+    REQUIRE(flood.read_until("\r\n\r\n").starts_with("HTTP/1.1 101"));
+    std::string frames;
+    for (int i = 0; i != all; ++i) frames += masked_frame(0x81, "ab");
+    std::thread sender{[&] { flood.send(frames); }};
+    const bool began = eventually([&] { return served != 0; });
+    other.send("other");
+    sender.join();
+    CHECK(began);
+    CHECK(eventually([&] { return served == all && before >= 0; }));
+    // One read of what is there would be nearly all of them.
+    CHECK(before < all / 2);
 }

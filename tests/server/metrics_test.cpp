@@ -2,6 +2,7 @@
 #include <arke/io/acceptor.hpp>
 
 #include <chrono>
+#include <future>
 #include <string>
 
 #include "tests/support/catch.hpp"
@@ -119,27 +120,32 @@ TEST_CASE("what counts as one address is an IPv4 address, and of IPv6 the first 
     CHECK(io::address_group("2001:db8:1:3::1") != io::address_group("2001:db8:1:2::1"));
 }
 
-TEST_CASE("while more waits for all than may, new ones hear 503") {
+TEST_CASE("while more waits for all than may, new ones hear 503, and then the largest is cut") {
     config settings = quiet(GENERATE(from_range(all_loops())), {.max_outbox_bytes = 64UL << 20U});
     settings.listener.max_total_outbox_bytes = 1UL << 20U;
-    settings.close_timeout = 60s;
     running_server server{settings};
-    server.start();
+    std::promise<void> waits;
+    std::promise<void> go;
+    server->on("much", [&](connection& c) {
+        c.emit_message(std::string(32UL << 20U, 'x'));
+        waits.set_value();
+        // Nobody is cut before the turn is over.
+        go.get_future().wait_for(patience);
+    });
+    server.start(2);
+    // The first loop has the acceptor; the second connection is the other's.
+    test::client first{server.port()};
     raw_client slow{server.port(), 4096};
     slow.send(upgrade_request());
     slow.read_until("\r\n\r\n");
-    REQUIRE(eventually([&] { return server->size() == 1; }));
-    // A peer that is closing keeps what waits for it until close_timeout: nobody can be cut to make room for that.
-    const auto handle = server->connections().front();
-    handle.emit_message(std::string(32UL << 20U, 'x'));
-    handle.disconnect();
-    REQUIRE(eventually([&] { return server->size() == 0; }));
+    slow.send(masked_frame(0x81, "iris-websocket-message:much;0;"));
+    REQUIRE(waits.get_future().wait_for(patience) == std::future_status::ready);
     CHECK(server->metrics().outbox_bytes > 1UL << 20U);
-    raw_client late{server.port()};
-    const auto answer = late.get("/nowhere");
+    const auto answer = raw_client{server.port()}.get("/nowhere");
     CHECK(answer.status == 503);
     CHECK(answer["retry-after"] != "");
-    slow.drop();
+    go.set_value();
     CHECK(eventually([&] { return server->metrics().outbox_bytes == 0; }));
+    CHECK(server->metrics().closed.outbox_full == 1);
     CHECK(raw_client{server.port()}.get("/nowhere").status == 404);
 }

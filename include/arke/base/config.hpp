@@ -60,8 +60,8 @@ struct listener_config {
     /// the proxy's address, so it is off by default. At the bound: 429.
     std::size_t max_connections_per_address = 0;
 
-    /// Bytes that may wait for all peers together. At the bound new connections hear 503, and those for whom most waits are
-    /// closed with 1013, until an eighth of it is free.
+    /// Bytes that may wait for all peers together. At the bound new connections hear 503, and those who are closing and those for
+    /// whom most waits are cut (on_disconnect hears 1013), until an eighth of it is free.
     std::size_t max_total_outbox_bytes = 1024UL * 1024 * 1024;
 
     /// Connections that the kernel may hold for us before accept. The kernel's own limit also applies.

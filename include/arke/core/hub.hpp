@@ -103,6 +103,9 @@ public:
     void add(peer& p) noexcept;
     void remove(peer& p) noexcept;
 
+    /// One that was removed has ended.
+    void ended(const peer& p) noexcept;
+
     /// Lets go of everybody. When the loop has ended.
     void clear();
 
@@ -121,7 +124,7 @@ public:
 
     std::vector<std::string> members(std::string_view name) const;
 
-    /// Cuts those for whom most waits, until an eighth of the bound is free, once it is passed.
+    /// Cuts those who are closing, then those for whom most waits, until an eighth of the bound is free, once it is passed.
     void relieve() noexcept;
 
 private:
@@ -133,12 +136,12 @@ private:
     hub& hub_;
     loop& loop_;
     std::vector<peer*> peers_;
+    std::vector<peer*> closing_;  // removed, and not yet at its end
     string_map<std::unique_ptr<room>> rooms_;
     mutable std::mutex rooms_mutex_;  // for snapshots: the loop takes it to change rooms_, others to read them
     std::uint32_t mark_ = 0;
     bool delivering_ = false;
     std::vector<peer_ptr> to_forget_;
-    std::vector<peer_ptr> forgetting_;
     friend class hub;
     bool relief_posted_ = false;
 };
@@ -167,6 +170,7 @@ public:
 
     /// Out of the index and all rooms. On the peer's loop; once.
     void forget(peer& p) noexcept override;
+    void ended(const peer& p) noexcept override;
 
     void on_overload(loop& on) noexcept override;
 

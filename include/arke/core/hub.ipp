@@ -12,8 +12,8 @@ namespace arke::core {
 
 ARKE_INLINE void shard::make_room() {
     core::make_room(peers_, 1);
+    core::make_room(closing_, peers_.size() + 1);
     core::make_room(to_forget_, peers_.size() + 1);
-    core::make_room(forgetting_, peers_.size() + 1);
 }
 
 ARKE_INLINE void shard::add(peer& p) noexcept {
@@ -26,6 +26,10 @@ ARKE_INLINE void shard::remove(peer& p) noexcept {
     peers_.back()->place_ = p.place_;
     peers_[p.place_] = peers_.back();
     peers_.pop_back();
+    if (p.state_ != peer::state::closed) {
+        p.place_ = static_cast<std::uint32_t>(closing_.size());
+        closing_.push_back(&p);
+    }
     if (p.ending_) {
         try {
             p.ending_->left_rooms = p.joined_rooms();
@@ -39,10 +43,18 @@ ARKE_INLINE void shard::remove(peer& p) noexcept {
     }
 }
 
+ARKE_COLD_INLINE void shard::ended(const peer& p) noexcept {
+    if (p.place_ >= closing_.size() || closing_[p.place_] != &p) return;
+    closing_.back()->place_ = p.place_;
+    closing_[p.place_] = closing_.back();
+    closing_.pop_back();
+}
+
 ARKE_COLD_INLINE void shard::clear() {
     // The peers are not touched: with their sockets some are gone already.
     const std::lock_guard lock{rooms_mutex_};
     peers_.clear();
+    closing_.clear();
     rooms_.clear();
 }
 
@@ -187,9 +199,8 @@ ARKE_INLINE void shard::deliver(const recipients& to, const outgoing& out, const
         walk& operator=(const walk&) = delete;
         ~walk() {
             self.delivering_ = false;
-            self.forgetting_.swap(self.to_forget_);
-            for (auto& p : self.forgetting_) self.hub_.forget(*p);
-            self.forgetting_.clear();
+            for (auto& p : self.to_forget_) self.hub_.forget(*p);
+            self.to_forget_.clear();
         }
     };
     const walk guard{*this};
@@ -318,6 +329,8 @@ ARKE_INLINE void hub::forget(peer& p) noexcept {
     }
 }
 
+ARKE_COLD_INLINE void hub::ended(const peer& p) noexcept { shard_of(p.on_loop()).ended(p); }
+
 ARKE_COLD_INLINE void hub::on_overload(loop& on) noexcept {
     auto& home = shard_of(on);
     if (home.relief_posted_) return;
@@ -335,13 +348,15 @@ ARKE_COLD_INLINE void shard::relieve() noexcept {
     const auto& load = *hub_.load();
     const auto enough = load.max_waiting - load.max_waiting / 8;
     if (!load.is_over()) return;
-    // In place, for memory is what there is little of.
-    const auto lagging = std::partition(peers_.begin(), peers_.end(), [](const peer* p) { return !p->is_lagging(); });
-    std::sort(lagging, peers_.end(), [](const peer* a, const peer* b) { return a->buffered() < b->buffered(); });
-    for (std::size_t i = 0; i != peers_.size(); ++i) peers_[i]->place_ = static_cast<std::uint32_t>(i);
-    // Who is cut leaves the end of the list.
-    while (!peers_.empty() && peers_.back()->is_lagging() && load.waiting.load(std::memory_order_relaxed) > enough)
-        peer_ptr { peers_.back() } -> cut_too_slow();
+    for (auto* list : {&closing_, &peers_}) {
+        // In place, for memory is what there is little of.
+        const auto lagging = std::partition(list->begin(), list->end(), [](const peer* p) { return !p->is_lagging(); });
+        std::sort(lagging, list->end(), [](const peer* a, const peer* b) { return a->buffered() < b->buffered(); });
+        for (std::size_t i = 0; i != list->size(); ++i) (*list)[i]->place_ = static_cast<std::uint32_t>(i);
+        // Who is cut leaves the end of the list.
+        while (!list->empty() && list->back()->is_lagging() && load.waiting.load(std::memory_order_relaxed) > enough)
+            peer_ptr { list->back() } -> cut_too_slow();
+    }
 }
 
 ARKE_COLD_INLINE void hub::add_metrics(metrics& to, bool loops) const {

@@ -167,8 +167,8 @@ public:
     /// The user's last handlers are to run before the turn ends. Once, and there is room: add_load().
     void add_finished(stream_user_ptr user) noexcept { finished_.push_back(std::move(user)); }
 
-    /// Keeps something until the turn ends: it may be in use further up the stack. There is room for the users and the
-    /// transport of each connection: add_load().
+    /// Keeps something until the turn ends: it may be in use further up the stack. There is room for the user and the
+    /// transport of each connection: add_load(); for more by make_room_to_retire().
     template <class T>
     void retire(boost::intrusive_ptr<T> thing) noexcept {
         retired_.emplace_back(thing.detach(), [](void* what) { intrusive_ptr_release(static_cast<T*>(what)); });
@@ -178,19 +178,18 @@ public:
     /// Connections of this loop, those in their HTTP part included. Any thread.
     std::size_t load() const noexcept { return load_.load(std::memory_order_relaxed); }
 
-    /// One more connection, before anything else is done for it. Makes room in all the lists that it may come on later, when
-    /// there may be no memory and no way back. On the loop.
+    /// One more connection, before anything else is done for it. Makes room in the lists that it needs later, when there may be no
+    /// memory and no way back; nobody touches that room before. On the loop.
     void add_load() {
-        const auto everybody = load() + 1;
-        make_room(dirty_, everybody);
-        make_room(flushing_, everybody);
-        make_room(finished_, everybody);
-        make_room(finishing_, everybody);
-        // An HTTP session, the peer that it has become, and a transport.
-        make_room(retired_, 3 * everybody);
-        make_room(freeing_, 3 * everybody);
+        make_room(dirty_, load() + 1);
+        make_room(flushing_, load() + 1);
+        make_room(finished_, load() + 1);
+        make_room(retired_, 2 * (load() + 1));
         load_.fetch_add(1, std::memory_order_relaxed);
     }
+
+    /// One thing more can be retired than the connections need at their ends.
+    void make_room_to_retire() { make_room(retired_, 2 * load() + 1); }
     void remove_load() noexcept { load_.fetch_sub(1, std::memory_order_relaxed); }
 
     /// What has happened on this loop. Changed on the loop, read by any thread.
@@ -275,10 +274,8 @@ private:
     std::vector<stream_user*> flushing_;
     stream_user* in_burst_ = nullptr;
     std::vector<stream_user_ptr> finished_;
-    std::vector<stream_user_ptr> finishing_;
     using retired = std::unique_ptr<void, void (*)(void*)>;
     std::vector<retired> retired_;
-    std::vector<retired> freeing_;
     std::vector<std::shared_ptr<const void>> retired_things_;
     std::atomic<std::size_t> load_{0};
     core::counters counters_;

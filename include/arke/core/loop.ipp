@@ -30,15 +30,20 @@ ARKE_INLINE void loop::begin_turn() {
 ARKE_INLINE void loop::end_turn() {
     for (;;) {
         if (!finished_.empty()) {
-            finishing_.swap(finished_);
-            for (auto& user : finishing_) user->tell<&stream_user::finish>();
-            finishing_.clear();
+            // Their handlers may end others.
+            for (std::size_t i = 0; i != finished_.size(); ++i) {
+                const auto user = finished_[i];
+                user->tell<&stream_user::finish>();
+            }
+            finished_.clear();
         } else if (!dirty_.empty()) {
             flush_all();
         } else if (!retired_.empty() || !retired_things_.empty()) {
             // Freeing a handler runs the destructors of what it captured, which may do anything a handler may.
-            freeing_.swap(retired_);
-            freeing_.clear();
+            for (std::size_t i = 0; i != retired_.size(); ++i) {
+                const auto thing = std::move(retired_[i]);
+            }
+            retired_.clear();
             const auto things = std::exchange(retired_things_, {});
         } else {
             break;

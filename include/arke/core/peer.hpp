@@ -93,6 +93,9 @@ public:
     /// Takes a peer out of everything, because it is over. On the peer's loop; once.
     virtual void forget(peer& p) noexcept = 0;
 
+    /// One that was forgotten is closed.
+    virtual void ended(const peer& p) noexcept = 0;
+
 private:
     config config_;
     millis ping_period_;
@@ -318,7 +321,7 @@ private:
     std::uint32_t pending_begin_ = 0;  // its run of the turn buffer
     std::uint32_t pending_end_ = 0;
     std::uint32_t mark_ = 0;   // the delivery that has counted it already
-    std::uint32_t place_ = 0;  // in the shard's list
+    std::uint32_t place_ = 0;  // in the shard's list of the open, or of the closing
     millis last_heard_ = 0;
     millis last_progress_ = 0;  // of a lagging outbox; of a close: when it began
     std::string id_;

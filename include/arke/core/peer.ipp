@@ -195,7 +195,7 @@ ARKE_COLD_INLINE void peer::too_slow() {
 
 ARKE_COLD_INLINE void peer::cut_too_slow() {
     leave_open(cause_of(errc::outbox_full), close_code::try_again_later, "too slow", errc::outbox_full);
-    end();
+    end();  // also of one that is closing
 }
 
 // What cannot be kept would be a gap in the stream: the peer ends instead.
@@ -528,6 +528,7 @@ ARKE_COLD_INLINE void peer::end() {
     if (state_ == state::closed) return;
     const bool reset = buffered() != 0;
     state_ = state::closed;
+    owner_->ended(*this);
     cancel();
     drop_outbox();
     pending_begin_ = pending_end_ = 0;

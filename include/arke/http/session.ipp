@@ -230,6 +230,7 @@ ARKE_COLD_INLINE void session::upgrade(const request& r, core::endpoint& to) {
         const auto p = to.make(*loop_, std::move(id), protocol, r);
         p->greet(greeting);
         std::string rest = in_.substr(served_);
+        loop_->make_room_to_retire();
         // From here on the peer counts the socket.
         upgraded_ = true;
         site_->load->connections.fetch_sub(1, std::memory_order_relaxed);

@@ -10,6 +10,7 @@
 #include <boost/asio/steady_timer.hpp>
 #include <boost/asio/strand.hpp>
 
+#include <algorithm>
 #include <array>
 #include <atomic>
 #include <bit>
@@ -151,6 +152,32 @@ private:
     alignas(void*) std::array<unsigned char, 48> place_;
     void (*run_)(void*, const error_code&);
     void (*move_)(void*, void*) noexcept;
+};
+
+/// How much is read at once from one connection: what its handlers serve in about a millisecond, so that one that always has
+/// more to say does not keep the others waiting. It begins with 64 KiB.
+class fair_share {
+public:
+    /// At least 1 KiB.
+    std::size_t bytes(std::size_t most) const noexcept { return std::min(most, std::size_t{1024} << step_); }
+
+    /// Serves what was read, with f(). `is_full`: it was as much as it may be, so there is probably more.
+    template <class F>
+    void serve(bool is_full, F&& f) {
+        if (!is_full) return f();
+        using std::chrono::steady_clock;
+        const auto began = steady_clock::now();
+        f();
+        const auto took = steady_clock::now() - began;
+        if (took < std::chrono::microseconds{500}) {
+            if (step_ != 15) ++step_;
+        } else {
+            for (auto most = std::chrono::milliseconds{2}; took > most && step_ != 0; most *= 2) --step_;
+        }
+    }
+
+private:
+    std::uint8_t step_ = 6;
 };
 
 /// What all loops have in common: a strand of an io_context, which is their one serialising executor, and a timer.

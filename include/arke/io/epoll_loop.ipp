@@ -40,7 +40,7 @@ public:
             return;
         }
         auto own = user_->has_wants() ? user_->wanted() : std::span<char>{};
-        std::size_t capacity = loop_.buffer_size_;
+        std::size_t capacity = share_.bytes(loop_.buffer_size_);
         ssize_t count = 0;
         if (own.empty()) {
             do {
@@ -61,14 +61,17 @@ public:
         }
         auto taken = static_cast<std::size_t>(count);
         // A read that did not fill the buffer has drained the socket, except of the end that the edge announced.
-        const bool more = taken == capacity || hung_up_;
-        if (!own.empty()) {
-            own = own.first(std::min(taken, own.size()));
-            user_->tell<&core::stream_user::on_filled>(own.size());
-            taken -= own.size();
-        }
-        if (taken != 0 && fd_ >= 0)
-            user_->tell<&core::stream_user::on_bytes>(std::span<char>{loop_.buffer_.get(), taken});
+        const bool is_full = taken == capacity;
+        const bool more = is_full || hung_up_;
+        share_.serve(is_full, [&] {
+            if (!own.empty()) {
+                own = own.first(std::min(taken, own.size()));
+                user_->tell<&core::stream_user::on_filled>(own.size());
+                taken -= own.size();
+            }
+            if (taken != 0 && fd_ >= 0)
+                user_->tell<&core::stream_user::on_bytes>(std::span<char>{loop_.buffer_.get(), taken});
+        });
         if (more && fd_ >= 0) loop_.add_ready(*this);
     }
 
@@ -167,6 +170,7 @@ private:
     bool hung_up_ : 1 = false;
     bool paused_ : 1 = false;
     bool missed_ : 1 = false;
+    fair_share share_;
 
 public:
     bool in_ready_ : 1 = false;

@@ -447,21 +447,25 @@ public:
         // Bytes that were held come first; what is in the kernel is told of again.
         if (c.result < 0 || paused_ || held_ || ended_) return;
         const auto wanted = user_->has_wants() ? user_->wanted() : std::span<char>{};
-        const auto rest = loop_.buffers_.own();
+        auto rest = loop_.buffers_.own();
+        rest = rest.first(share_.bytes(rest.size()));
         std::array<iovec, 2> parts{iovec{wanted.data(), wanted.size()}, iovec{rest.data(), rest.size()}};
         const auto count = wanted.empty() ? ::recv(fd_, rest.data(), rest.size(), MSG_DONTWAIT)
                                           : ::readv(fd_, parts.data(), static_cast<int>(parts.size()));
         if (count < 0 && (errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR)) return;
         if (count <= 0) return end(count == 0 ? 0 : errno);
         auto taken = static_cast<std::size_t>(count);
-        if (!wanted.empty()) {
-            const auto filled = std::min(taken, wanted.size());
-            user_->tell<&core::stream_user::on_filled>(filled);
-            taken -= filled;
-        }
-        if (taken != 0 && fd_ >= 0) user_->tell<&core::stream_user::on_bytes>(rest.first(taken));
+        const bool is_full = taken == wanted.size() + rest.size();
+        share_.serve(is_full, [&] {
+            if (!wanted.empty()) {
+                const auto filled = std::min(taken, wanted.size());
+                user_->tell<&core::stream_user::on_filled>(filled);
+                taken -= filled;
+            }
+            if (taken != 0 && fd_ >= 0) user_->tell<&core::stream_user::on_bytes>(rest.first(taken));
+        });
         if (fd_ < 0) return;
-        if (is_much(static_cast<std::size_t>(count))) {
+        if (is_full || is_much(static_cast<std::size_t>(count))) {
             small_reads_ = 0;
         } else if (++small_reads_ == 8) {
             reads_itself_ = false;
@@ -633,6 +637,7 @@ private:
     bool ended_ : 1 = false;
     bool end_waits_ : 1 = false;
     bool gone_ : 1 = false;
+    fair_share share_;
     std::uint16_t end_ = 0;     // what a receive said, once ended_
     std::uint16_t broken_ = 0;  // what a send said
     int fd_;

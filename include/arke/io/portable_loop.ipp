@@ -126,8 +126,9 @@ private:
 
     void read() {
         const auto own = user_->has_wants() ? user_->wanted() : std::span<char>{};
+        const auto share = share_.bytes(loop_->buffer_size_);
         const std::array<asio::mutable_buffer, 2> parts{asio::buffer(own.data(), own.size()),
-                                                        asio::buffer(loop_->buffer_.get(), loop_->buffer_size_)};
+                                                        asio::buffer(loop_->buffer_.get(), share)};
         error_code ec;
         auto taken = own.empty() ? stream_.read_some(asio::buffer(parts[1]), ec) : stream_.read_some(parts, ec);
         if (ec == asio::error::would_block || ec == asio::error::try_again) return wait_to_read();
@@ -135,13 +136,15 @@ private:
             ended_ = true;
             return user_->tell<&core::stream_user::on_end>(ec == asio::error::eof ? error_code{} : ec);
         }
-        if (!own.empty()) {
-            const auto filled = std::min(taken, own.size());
-            user_->tell<&core::stream_user::on_filled>(filled);
-            taken -= filled;
-        }
-        if (taken != 0 && user_)
-            user_->tell<&core::stream_user::on_bytes>(std::span<char>{loop_->buffer_.get(), taken});
+        share_.serve(taken == own.size() + share, [&] {
+            if (!own.empty()) {
+                const auto filled = std::min(taken, own.size());
+                user_->tell<&core::stream_user::on_filled>(filled);
+                taken -= filled;
+            }
+            if (taken != 0 && user_)
+                user_->tell<&core::stream_user::on_bytes>(std::span<char>{loop_->buffer_.get(), taken});
+        });
         if (user_) wait_to_read();
     }
 
@@ -171,6 +174,7 @@ private:
     boost::intrusive_ptr<portable_loop> loop_;
     stream stream_;
     core::stream_user_ptr user_;
+    fair_share share_;
     bool reading_ = false;
     bool writing_ = false;
     bool paused_ = false;

@@ -74,6 +74,10 @@ awaitable<bool> client::fill() {
                                                               asio::as_tuple(asio::use_awaitable));
     waits_ = false;
     in_.resize(have + count);
+    if (ec) {
+        const auto waited = std::chrono::duration_cast<std::chrono::milliseconds>(steady::now() - since_);
+        last_end = ec.message() + " after " + std::to_string(waited.count()) + " ms";
+    }
     co_return !ec;
 }
 

@@ -35,6 +35,7 @@ public:
     /// An HTTP answer's status and body; 0 at the end of the stream. `last_head` has the header.
     awaitable<int> read_answer(bool has_body = true);
     std::string last_head;
+    std::string last_end;  ///< By what the stream has ended, and how long that was waited for.
     std::string last_body;
 
     /// The next frame; pings are answered and not shown. Nothing at the end of the stream. Its payload is valid until the next

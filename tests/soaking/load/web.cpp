@@ -35,7 +35,8 @@ awaitable<void> browse(world& w) {
             ++w.count.http_answers;
             if (status != asked.answer && !(asked.answer == 404 && (status == 400 || status == 403))) {
                 w.fault(std::string{asked.request} + " was answered " + std::to_string(status) + " and not " +
-                        std::to_string(asked.answer));
+                        std::to_string(asked.answer) + " (" + std::to_string(requests) + " to go; " + c->last_end +
+                        ")");
             }
             if (c->last_body.find(asked.part_of_body) == std::string::npos)
                 w.fault(std::string{asked.request} + " was answered without its text");
