@@ -108,11 +108,11 @@ namespace core {
 /// A number that one thread at a time changes and all may read. No locked instruction.
 class counter {
 public:
-    void add(std::uint64_t n = 1) noexcept { value_.store(get() + n, std::memory_order_relaxed); }
-    void raise_to(std::uint64_t n) noexcept {
+    ARKE_ALWAYS_INLINE void add(std::uint64_t n = 1) noexcept { value_.store(get() + n, std::memory_order_relaxed); }
+    ARKE_ALWAYS_INLINE void raise_to(std::uint64_t n) noexcept {
         if (n > get()) value_.store(n, std::memory_order_relaxed);
     }
-    std::uint64_t get() const noexcept { return value_.load(std::memory_order_relaxed); }
+    ARKE_ALWAYS_INLINE std::uint64_t get() const noexcept { return value_.load(std::memory_order_relaxed); }
 
 private:
     std::atomic<std::uint64_t> value_{0};

@@ -161,14 +161,26 @@ public:
     /// At least 1 KiB.
     std::size_t bytes(std::size_t most) const noexcept { return std::min(most, std::size_t{1024} << step_); }
 
-    /// Serves what was read, with f(). `is_full`: it was as much as it may be, so there is probably more.
-    template <class F>
-    void serve(bool is_full, F&& f) {
-        if (!is_full) return f();
-        using std::chrono::steady_clock;
-        const auto began = steady_clock::now();
-        f();
-        const auto took = steady_clock::now() - began;
+    /// Around the serving of what was read. `is_full`: it was as much as it may be, so there is probably more.
+    class serving {
+    public:
+        serving(fair_share& of, bool is_full) noexcept : of_{of}, is_full_{is_full} {
+            if (is_full_) began_ = std::chrono::steady_clock::now();
+        }
+        serving(const serving&) = delete;
+        serving& operator=(const serving&) = delete;
+        ~serving() {
+            if (is_full_) of_.note(std::chrono::steady_clock::now() - began_);
+        }
+
+    private:
+        fair_share& of_;
+        bool is_full_;
+        std::chrono::steady_clock::time_point began_;
+    };
+
+private:
+    ARKE_COLD void note(std::chrono::nanoseconds took) noexcept {
         if (took < std::chrono::microseconds{500}) {
             if (step_ != 15) ++step_;
         } else {
@@ -176,7 +188,6 @@ public:
         }
     }
 
-private:
     std::uint8_t step_ = 6;
 };
 

@@ -63,7 +63,8 @@ public:
         // A read that did not fill the buffer has drained the socket, except of the end that the edge announced.
         const bool is_full = taken == capacity;
         const bool more = is_full || hung_up_;
-        share_.serve(is_full, [&] {
+        {
+            const fair_share::serving now{share_, is_full};
             if (!own.empty()) {
                 own = own.first(std::min(taken, own.size()));
                 user_->tell<&core::stream_user::on_filled>(own.size());
@@ -71,7 +72,7 @@ public:
             }
             if (taken != 0 && fd_ >= 0)
                 user_->tell<&core::stream_user::on_bytes>(std::span<char>{loop_.buffer_.get(), taken});
-        });
+        }
         if (more && fd_ >= 0) loop_.add_ready(*this);
     }
 

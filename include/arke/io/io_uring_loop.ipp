@@ -456,14 +456,15 @@ public:
         if (count <= 0) return end(count == 0 ? 0 : errno);
         auto taken = static_cast<std::size_t>(count);
         const bool is_full = taken == wanted.size() + rest.size();
-        share_.serve(is_full, [&] {
+        {
+            const fair_share::serving now{share_, is_full};
             if (!wanted.empty()) {
                 const auto filled = std::min(taken, wanted.size());
                 user_->tell<&core::stream_user::on_filled>(filled);
                 taken -= filled;
             }
             if (taken != 0 && fd_ >= 0) user_->tell<&core::stream_user::on_bytes>(rest.first(taken));
-        });
+        }
         if (fd_ < 0) return;
         if (is_full || is_much(static_cast<std::size_t>(count))) {
             small_reads_ = 0;

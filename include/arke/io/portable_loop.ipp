@@ -136,7 +136,8 @@ private:
             ended_ = true;
             return user_->tell<&core::stream_user::on_end>(ec == asio::error::eof ? error_code{} : ec);
         }
-        share_.serve(taken == own.size() + share, [&] {
+        {
+            const fair_share::serving now{share_, taken == own.size() + share};
             if (!own.empty()) {
                 const auto filled = std::min(taken, own.size());
                 user_->tell<&core::stream_user::on_filled>(filled);
@@ -144,7 +145,7 @@ private:
             }
             if (taken != 0 && user_)
                 user_->tell<&core::stream_user::on_bytes>(std::span<char>{loop_->buffer_.get(), taken});
-        });
+        }
         if (user_) wait_to_read();
     }
 
