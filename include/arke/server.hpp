@@ -230,7 +230,7 @@ public:
     void stop();
     void stop(std::chrono::milliseconds timeout, std::chrono::milliseconds spread = std::chrono::milliseconds{0});
 
-    /// Of the first loop.
+    /// Of the first loop. Empty once the server has ended: post nothing to it then.
     boost::asio::any_io_executor get_executor() const;
 
 private:
