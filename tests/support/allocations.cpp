@@ -39,6 +39,14 @@ bool fails() noexcept {
     most_held = std::max(most_held, held += size_of(memory));
     return memory;
 }
+// A sanitizer has one of its own, whose memory our operator delete would not know.
+[[gnu::noinline]] void* operator new(std::size_t size, const std::nothrow_t&) noexcept {
+    try {
+        return operator new(size);
+    } catch (...) {
+        return nullptr;
+    }
+}
 [[gnu::noinline]] void operator delete(void* memory) noexcept {
     held -= size_of(memory);
     std::free(memory);
