@@ -67,12 +67,12 @@ void add(arke::server& server, kind k, const std::function<void(connection&)>& a
 }
 
 /// Lets a client do what brings a handler of this kind about.
-void provoke(client& c, kind k, arke::server& server) {
+void provoke(client& c, kind k, running_server& net) {
     switch (k) {
         case kind::drain:
             c.emit("event");
             // Whoever reads at once may keep up, and then nothing drains.
-            REQUIRE(eventually([&] { return server.metrics().outbox_bytes != 0; }));
+            REQUIRE(eventually([&] { return net->metrics().outbox_bytes != 0; }));
             break;
         case kind::connection: break;
         case kind::typed: c.emit("typed", "7", 1); break;
@@ -128,7 +128,7 @@ TEST_CASE("whatever a handler of whatever kind throws is reported, its connectio
         net.start();
         client other{net.port()};
         client one{net.port()};
-        provoke(one, k, *net.owner());
+        provoke(one, k, net);
         CHECK(eventually([&] {
             // What drains is what is read.
             if (k == kind::drain && threw == 0) one.receive();
@@ -187,7 +187,7 @@ TEST_CASE("a handler of whatever kind closes its own connection, stops the serve
         REQUIRE(other.receive() == "ready;0;");
         armed = true;
         client one{net.port()};
-        provoke(one, k, *net.owner());
+        provoke(one, k, net);
         if (keeps_connection(k)) {
             const auto last = last_of(one);
             if (does == deed::closes) {
