@@ -79,7 +79,7 @@ public:
         const auto encoded = encode_value(value);
         deliver(outgoing::of({event, encoded.kind(), encoded.data()}));
     }
-    void emit(std::string_view event) const { deliver(outgoing::of({event, value_kind::text, {}})); }
+    void emit(std::string_view event) const { deliver(outgoing::of({event, value_kind::nothing, {}})); }
 
     /// The same, but not for those who read so slowly that something waits for them already: what is stale at once (a
     /// position, a level) is better missed than late.
@@ -172,7 +172,7 @@ public:
         const auto encoded = encode_value(value);
         deliver(outgoing::of({event, encoded.kind(), encoded.data()}));
     }
-    void emit(std::string_view event) const { deliver(outgoing::of({event, value_kind::text, {}})); }
+    void emit(std::string_view event) const { deliver(outgoing::of({event, value_kind::nothing, {}})); }
     template <class T>
     void emit_volatile(std::string_view event, const T& value) const {
         const auto encoded = encode_value(value);
@@ -320,7 +320,7 @@ public:
         const auto encoded = encode_value(value);
         deliver(outgoing::of({event, encoded.kind(), encoded.data()}));
     }
-    void emit(std::string_view event) { deliver(outgoing::of({event, value_kind::text, {}})); }
+    void emit(std::string_view event) { deliver(outgoing::of({event, value_kind::nothing, {}})); }
 
     /// As target::emit_volatile: not where something waits already.
     template <class T>

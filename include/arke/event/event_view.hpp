@@ -9,7 +9,8 @@
 
 namespace arke {
 
-/// What an event's data is said to be. The numbers are the type tags of the 2016 wire.
+/// What an event's data is said to be. The numbers are the type tags of the 2016 wire, but for `nothing`, which it writes as
+/// an empty text.
 ///
 /// It is what the sender says, not what the receiver gets: a handler's parameter decides that, because the 2016 client
 /// tags true, "5" and 1.5 as integers.
@@ -19,6 +20,7 @@ enum class value_kind : std::uint8_t {
     boolean = 2,  ///< true or false.
     binary = 3,   ///< Binary data, raw.
     json = 4,     ///< A JSON document.
+    nothing = 5,  ///< No data: an event that is sent without a value. Read as an empty text.
 };
 
 /// One event as it came or will go: views of bytes that live elsewhere, for the duration of a call.

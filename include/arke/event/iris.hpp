@@ -46,7 +46,7 @@ constexpr char* write_iris(char* out, std::string_view prefix, const event_view&
     out = std::copy(prefix.begin(), prefix.end(), out);
     out = std::copy(event.name.begin(), event.name.end(), out);
     *out++ = ';';
-    *out++ = static_cast<char>('0' + static_cast<int>(event.kind));
+    *out++ = event.kind == value_kind::nothing ? '0' : static_cast<char>('0' + static_cast<int>(event.kind));
     *out++ = ';';
     return std::copy(event.data.begin(), event.data.end(), out);
 }

@@ -166,8 +166,9 @@ ARKE_INLINE bool nests_within(std::string_view text, unsigned most) {
 
 template <class Json>
 bool read_document(const event_view& event, const decode_limits& limits, bool guess, Json& out, std::string& why) {
-    const bool words = event.kind == value_kind::text || event.kind == value_kind::binary;
-    if (!words || guess) {
+    const bool is_json =
+        event.kind == value_kind::json || event.kind == value_kind::integer || event.kind == value_kind::boolean;
+    if (is_json || guess) {
         // What is shorter than the bound cannot nest deeper.
         if (event.data.size() > limits.max_json_depth && !nests_within(event.data, limits.max_json_depth)) {
             why = "the JSON " + printable(event.data, 20) + " is nested deeper than " +
