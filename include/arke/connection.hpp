@@ -6,18 +6,22 @@
 #include <arke/core/endpoint.hpp>
 #include <arke/event/handler.hpp>
 #include <arke/event/value.hpp>
+#include <arke/speaker.hpp>
 #include <arke/wire/request.hpp>
 
+#include <boost/asio/any_io_executor.hpp>
+#include <boost/asio/co_spawn.hpp>
+
+#include <cstdint>
+#include <exception>
+#include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <type_traits>
 #include <utility>
 #include <vector>
-
-namespace boost::asio {
-class any_io_executor;
-}
 
 namespace arke {
 
@@ -55,7 +59,7 @@ inline constexpr not_me_t broadcast{};
 /// unknown name is nobody. Membership is read when each loop takes the message up, which for the caller's own loop is now.
 ///
 /// Threads: any. Two emits of one thread to one receiver keep their order.
-class target {
+class target : public speaker<target> {
 public:
     /// Leaves out these connections and rooms.
     template <class... Names>
@@ -69,32 +73,20 @@ public:
         return std::move(*this);
     }
 
-    /// Queues one event for everyone this names. The value is serialised here, once; all receivers share the bytes.
-    ///
-    /// Queued is not received: a peer that reads too slowly is closed at config::max_outbox_bytes. An empty room is no error.
-    /// Throws std::invalid_argument for a name that no protocol of the endpoint can carry and for text that is not UTF-8; then
-    /// nobody gets it.
-    template <class T>
-    void emit(std::string_view event, const T& value) const {
+    /// Asks everybody this names, and gathers who answered what and who didn't: complete by (arke::ask_results<T>) when all have,
+    /// at the latest after the timeout. For the rest as asker::ask(). A callback without an executor runs on the loop of the
+    /// connection that asks, or on the server's first.
+    template <class T, class Value, class Token = boost::asio::use_awaitable_t<>>
+    auto ask(std::string_view event, const Value& value, std::chrono::milliseconds timeout,
+             Token&& token = Token{}) const {
         const auto encoded = encode_value(value);
-        deliver(outgoing::of({event, encoded.kind(), encoded.data()}));
+        return put<T>({event, encoded.kind(), encoded.data()}, timeout, std::forward<Token>(token));
     }
-    void emit(std::string_view event) const { deliver(outgoing::of({event, value_kind::nothing, {}})); }
-
-    /// The same, but not for those who read so slowly that something waits for them already: what is stale at once (a
-    /// position, a level) is better missed than late.
-    template <class T>
-    void emit_volatile(std::string_view event, const T& value) const {
-        const auto encoded = encode_value(value);
-        deliver(outgoing::of({event, encoded.kind(), encoded.data()}, urgency::now_or_never));
-    }
-
-    /// The same, where only the latest counts: an earlier one of the same event and key that still waits for a slow reader is
-    /// taken back, and this one waits at the end. Who keeps up hears every one.
-    template <class T>
-    void emit_latest(std::string_view event, const T& value, std::string_view key = {}) const {
-        const auto encoded = encode_value(value);
-        deliver(outgoing::of({event, encoded.kind(), encoded.data()}, urgency::latest_only, key));
+    template <class T, class Token = boost::asio::use_awaitable_t<>>
+    requires(!std::convertible_to<Token, std::chrono::milliseconds>) auto ask(std::string_view event,
+                                                                              std::chrono::milliseconds timeout,
+                                                                              Token&& token = Token{}) const {
+        return put<T>({event, value_kind::nothing, {}}, timeout, std::forward<Token>(token));
     }
 
     /// Queues a native message: text as text; bytes as config::binary_messages says; a received message as it came.
@@ -109,10 +101,11 @@ public:
 
 private:
     friend class connection;
+    friend class speaker<target>;
     template <class Session>
     friend class basic_endpoint;
 
-    target(core::endpoint& owner, core::peer_ptr speaker) : owner_{&owner}, speaker_{std::move(speaker)} {}
+    target(core::endpoint& owner, core::peer_ptr by) : owner_{&owner}, speaker_{std::move(by)} {}
 
     template <class List, class Name>
     void add(List& list, Name&& name) {
@@ -148,6 +141,30 @@ private:
 
     void deliver(const outgoing& out) const;
 
+    template <class T, class Token>
+    auto put(const event_view& event, std::chrono::milliseconds timeout, Token&& token) const {
+        static_assert(!std::is_void_v<T>, "arke: ask a room for arke::answer<> to hear who is done.");
+        detail::check_asked<T>();
+        detail::check_timeout(timeout);
+        const auto what = outgoing::request(0, event);
+        owner_->check(what);
+        return boost::asio::async_initiate<Token, void(ask_results<T>)>(
+            [](auto handler, const target& whom, message_ptr request, std::chrono::milliseconds time) {
+                using gathering = detail::gathering<T, std::decay_t<decltype(handler)>>;
+                whom.ask_each(
+                    [in = std::make_shared<gathering>(std::move(handler), whom.owner_, whom.home(),
+                                                      decode_limits{whom.owner_->settings().max_json_depth})](
+                        const std::string& id) -> std::unique_ptr<core::open_request> {
+                        return std::make_unique<detail::member_request<gathering>>(in, id);
+                    },
+                    request, time);
+            },
+            token, *this, message_ptr{new message{what}}, timeout);
+    }
+    core::loop_ptr home() const;
+    void ask_each(const std::function<std::unique_ptr<core::open_request>(const std::string& id)>& make,
+                  const message_ptr& request, std::chrono::milliseconds timeout) const;
+
     core::endpoint_ptr owner_;
     core::peer_ptr speaker_;
     core::address to_;
@@ -157,7 +174,7 @@ private:
 ///
 /// It keeps the object alive, not the connection. What is done with a connection that is gone has no effect; empty handles
 /// are gone ones.
-class connection_handle {
+class connection_handle : public asker<connection_handle> {
 public:
     connection_handle() = default;
 
@@ -167,22 +184,6 @@ public:
 
     const std::string& id() const noexcept;
 
-    template <class T>
-    void emit(std::string_view event, const T& value) const {
-        const auto encoded = encode_value(value);
-        deliver(outgoing::of({event, encoded.kind(), encoded.data()}));
-    }
-    void emit(std::string_view event) const { deliver(outgoing::of({event, value_kind::nothing, {}})); }
-    template <class T>
-    void emit_volatile(std::string_view event, const T& value) const {
-        const auto encoded = encode_value(value);
-        deliver(outgoing::of({event, encoded.kind(), encoded.data()}, urgency::now_or_never));
-    }
-    template <class T>
-    void emit_latest(std::string_view event, const T& value, std::string_view key = {}) const {
-        const auto encoded = encode_value(value);
-        deliver(outgoing::of({event, encoded.kind(), encoded.data()}, urgency::latest_only, key));
-    }
     void emit_message(std::string_view text) const;
     void emit_message(bytes_view data) const;
     void emit_message(const message_view& message) const { deliver(outgoing::native(message.is_text, message.data)); }
@@ -204,8 +205,11 @@ private:
     friend class connection;
     template <class Session>
     friend class basic_endpoint;
+    friend class speaker<connection_handle>;
+    friend class asker<connection_handle>;
     explicit connection_handle(core::peer_ptr p) : peer_{std::move(p)} {}
     void deliver(const outgoing& out) const;
+    const core::peer_ptr& asked_peer() const noexcept { return peer_; }
 
     core::peer_ptr peer_;
 };
@@ -217,7 +221,7 @@ private:
 ///
 /// Threads: its own loop (its handlers, and what get_executor() runs). emit, emit_message, disconnect and to(...) from
 /// everywhere, as long as the reference is valid.
-class connection : private core::peer, private protocol_user {
+class connection : private core::peer, private protocol_user, public asker<connection> {
 public:
     /// Unique among the connections of the endpoint.
     const std::string& id() const noexcept { return core::peer::id(); }
@@ -242,9 +246,14 @@ public:
     ///
     /// The handler takes an optional arke::connection& and then nothing or one value: std::string, std::string_view, bool, an
     /// integer, a floating-point number, arke::bytes, nlohmann::json, or any type that nlohmann/json converts. Data that does
-    /// not convert is reported to on_error. A value that it returns answers whoever asked; one handler of an event may.
+    /// not convert is reported to on_error.
     ///
-    /// A handler that throws is reported as well, and the connection stays.
+    /// A value that it returns answers whoever asked; one handler of an event may return one. With arke::answer<T> it may also
+    /// return arke::refuse("sold out"). A boost::asio::awaitable<...> of any of these answers when it ends: the coroutine runs on
+    /// the connection's loop, takes its value by value, and may go on after the connection's end, when what it does with the
+    /// connection has no effect. Who asks where handlers return nothing hears when they are done.
+    ///
+    /// A handler that throws is reported as well, and the connection stays; who asked hears that it failed.
     template <class F>
     handler_id on(std::string_view event, F&& f) {
         return own_handlers().add_event(event, make_event_handler<connection>(std::forward<F>(f)));
@@ -266,6 +275,13 @@ public:
     template <class F>
     handler_id on_message(F&& f) {
         return add(own_handlers().message, std::forward<F>(f));
+    }
+
+    /// Decides whether the client may enter the room that it asks for: (std::string_view room) or std::string, to bool,
+    /// arke::answer<void>, or an awaitable of one. Instead of the endpoint's; without any, nobody may.
+    template <class F>
+    handler_id on_join(F&& f) {
+        return own_handlers().add_join(make_join_handler<connection>(std::forward<F>(f)));
     }
 
     /// Runs once, when the connection is over and has left its rooms: (arke::close_code, std::string_view reason) or nothing.
@@ -311,35 +327,12 @@ public:
 
     // --- speaking
 
-    /// Sends one event to this connection, in order with all else that it is sent.
-    ///
-    /// The same types as a handler takes, and text of any kind. Throws std::invalid_argument for text that is not UTF-8 and for
-    /// what the connection's protocol cannot carry (iris: an event name with a semicolon). After the disconnect: no effect.
-    template <class T>
-    void emit(std::string_view event, const T& value) {
-        const auto encoded = encode_value(value);
-        deliver(outgoing::of({event, encoded.kind(), encoded.data()}));
-    }
-    void emit(std::string_view event) { deliver(outgoing::of({event, value_kind::nothing, {}})); }
-
-    /// As target::emit_volatile: not where something waits already.
-    template <class T>
-    void emit_volatile(std::string_view event, const T& value) {
-        const auto encoded = encode_value(value);
-        deliver(outgoing::of({event, encoded.kind(), encoded.data()}, urgency::now_or_never));
-    }
-
-    /// As target::emit_latest: takes back an earlier one of the same event and key that still waits.
-    template <class T>
-    void emit_latest(std::string_view event, const T& value, std::string_view key = {}) {
-        const auto encoded = encode_value(value);
-        deliver(outgoing::of({event, encoded.kind(), encoded.data()}, urgency::latest_only, key));
-    }
+    // emit(), emit_volatile(), emit_latest() and ask(): see speaker and asker. In order with all else that it is sent.
 
     /// Sends a native message: text as text; bytes as config::binary_messages says; a received message as it came.
     void emit_message(std::string_view text);
     void emit_message(bytes_view data);
-    void emit_message(const message_view& message) { send_message(message.is_text, message.data); }
+    void emit_message(const message_view& message) { deliver(outgoing::native(message.is_text, message.data)); }
 
     /// Sends a ping with at most 125 bytes; its pong comes to on_pong.
     void ping(bytes_view payload = {});
@@ -393,12 +386,31 @@ private:
     friend class basic_endpoint;
     friend class connection_handle;
     friend class target;
+    friend class speaker<connection>;
+    friend class asker<connection>;
+    template <class Base>
+    friend struct detail::coroutine_runner;
+    friend void detail::put_request(const core::peer_ptr&, std::unique_ptr<core::open_request>, message_ptr,
+                                    std::chrono::milliseconds);
+
+    class asked;
+    class later;
 
     core::endpoint& endpoint() const noexcept { return static_cast<core::endpoint&>(owner()); }
     static connection& of(core::peer& p) noexcept { return static_cast<connection&>(p); }
 
+    // Speaking changes nothing that a user sees of the connection, and handles and targets do it through const too.
+    void deliver(const outgoing& out) const { const_cast<connection&>(*this).deliver(out); }
     void deliver(const outgoing& out);
-    void post_message(bool is_text, std::string_view data);
+    core::peer_ptr asked_peer() const { return core::peer_ptr{const_cast<connection*>(this)}; }
+
+    core::requests& own_requests();
+    void put(std::unique_ptr<core::open_request> request, const outgoing& what, std::chrono::milliseconds timeout);
+    void complete(core::open_request& request, error_code why, const event_view& answer = {});
+    void complete_later(std::unique_ptr<core::open_request> request, error_code why, std::string text = {});
+    void dispatch(const event_view& event, asked* by);
+    void settle(asked& by, bool heard);
+    void refuse(std::uint32_t id, refusal_reason reason, std::string_view text);
 
     template <class F>
     void guard(std::string_view event, F&& f);
@@ -417,16 +429,104 @@ private:
     void received_pong(std::string_view payload) override;
     void drained() override;
 
+    core::millis requests_due() const noexcept override;
+    void expire_requests(core::millis now) override;
+
     // protocol_user
-    void on_event(const event_view& event, answer_sink* asked) override;
+    void on_event(const event_view& event) override;
+    void on_request(std::uint32_t id, const event_view& event) override;
+    void on_answer(std::uint32_t id, const event_view& answer) override;
+    void on_refusal(std::uint32_t id, refusal_reason reason, std::string_view text) override;
+    void on_join_request(std::uint32_t id, std::string_view room) override;
+    void on_leave_request(std::uint32_t id, std::string_view room) override;
     void on_native(const message_view& message) override;
     void on_malformed(std::string_view why) override;
-    void send_message(bool is_text, std::string_view data) override;
+    void on_unknown() override;
+    void send_as_is(bool is_text, std::string_view data) override;
     std::unique_ptr<protocol_state>& state() noexcept override { return protocol_state_; }
 
     std::unique_ptr<arke::request> request_;
     std::unique_ptr<core::handler_set> own_handlers_;
     std::unique_ptr<protocol_state> protocol_state_;
+    std::unique_ptr<core::requests> requests_;
+};
+
+/// A request that is being served: on the stack while handlers run, then with the coroutine that answers it.
+class connection::asked final : public answer_sink {
+public:
+    asked(connection& c, std::uint32_t id) noexcept : of_{&c}, id_{id} {}
+    asked(connection& c, std::uint32_t id, std::string_view room) : of_{&c}, id_{id}, room_{room}, joins_{true} {}
+
+    void answer(value_kind kind, std::string_view data) override;
+    void refuse(refusal_reason reason, std::string_view text) override;
+
+    /// A handler failed: what is told when nobody answers.
+    void note(refusal_reason reason, std::string_view text);
+
+    /// The answer comes after the call.
+    asked postpone();
+
+    bool is_open() const noexcept { return open_ && use_ == 0; }
+
+private:
+    friend class connection;
+    bool close();
+
+    connection* of_;
+    std::uint32_t id_;
+    std::uint32_t use_ = 0;  // of the number, once it is postponed
+    std::string room_;
+    bool joins_ = false;
+    bool open_ = true;
+    std::optional<refusal_reason> noted_;
+    std::string noted_text_;
+};
+
+/// A coroutine handler that runs: holds the connection, and its handler.
+class connection::later {
+public:
+    /// Throws nothing but std::bad_alloc; is empty where too many run.
+    static std::optional<later> begin(boost::intrusive_ptr<handler_base> keep, event_call& call);
+    later(later&&) noexcept = default;
+    later& operator=(later&&) = delete;
+
+    /// On the connection's executor.
+    template <class Give>
+    void end(std::exception_ptr thrown, Give&& give) {
+        peer_->on_loop().dispatch([&] { finish(thrown, [&](answer_sink& to) { give(to); }); });
+    }
+
+private:
+    later(boost::intrusive_ptr<handler_base> keep, event_call& call);
+    void finish(const std::exception_ptr& thrown, const std::function<void(answer_sink&)>& give);
+
+    core::peer_ptr peer_;
+    boost::intrusive_ptr<handler_base> handler_;
+    std::string event_;
+    std::optional<asked> asked_;
+};
+
+template <>
+struct detail::coroutine_runner<connection> {
+    template <class Make>
+    static void start(boost::intrusive_ptr<handler_base> keep, event_call& call, Make&& make) {
+        using awaitable = std::invoke_result_t<Make&>;
+        using result = typename awaitable::value_type;
+        auto& c = call.self;
+        auto runs = connection::later::begin(std::move(keep), call);
+        if (!runs) return;
+        auto on = c.template get_executor<boost::asio::any_io_executor>();
+        if constexpr (std::is_void_v<result>) {
+            boost::asio::co_spawn(std::move(on), make(), [runs = *std::move(runs)](std::exception_ptr thrown) mutable {
+                runs.end(std::move(thrown), [](answer_sink& to) { to.answer(value_kind::nothing, {}); });
+            });
+        } else {
+            boost::asio::co_spawn(
+                std::move(on), make(), [runs = *std::move(runs)](std::exception_ptr thrown, result value) mutable {
+                    runs.end(std::move(thrown), [&value](answer_sink& to) { give_answer(to, std::as_const(value)); });
+                });
+        }
+    }
 };
 
 /// What a user attaches to a connection when there is nothing to attach.
@@ -449,6 +549,11 @@ public:
     template <class T, class F>
     handler_id on(std::string_view event, F&& f) {
         return own_handlers().add_event(event, make_event_handler_as<T, basic_connection>(std::forward<F>(f)));
+    }
+
+    template <class F>
+    handler_id on_join(F&& f) {
+        return own_handlers().add_join(make_join_handler<basic_connection>(std::forward<F>(f)));
     }
 
 private:

@@ -2,6 +2,7 @@
 
 #include <arke/connection.hpp>
 
+#include <array>
 #include <stdexcept>
 
 namespace arke {
@@ -29,6 +30,17 @@ inline void check_close(close_code code, std::string_view reason) {
     if (!wire::is_utf8(reason)) throw std::invalid_argument{"disconnect(): the reason is not UTF-8"};
 }
 
+/// What the exception that is being handled says.
+inline std::string current_text() {
+    try {
+        throw;
+    } catch (const std::exception& e) {
+        return e.what();
+    } catch (...) {
+        return {};
+    }
+}
+
 inline outgoing native_text(std::string_view text) {
     if (!wire::is_utf8(text)) {
         throw std::invalid_argument{"emit_message(text): the text is not UTF-8; pass arke::bytes for binary data"};
@@ -49,6 +61,18 @@ ARKE_INLINE void target::emit_message(std::string_view text) const { deliver(det
 
 ARKE_INLINE void target::emit_message(bytes_view data) const {
     deliver(detail::native_bytes(owner_->settings(), data));
+}
+
+ARKE_COLD_INLINE core::loop_ptr target::home() const {
+    return speaker_ ? core::loop_ptr{&speaker_->on_loop()} : owner_->first_loop();
+}
+
+ARKE_COLD_INLINE void target::ask_each(
+    const std::function<std::unique_ptr<core::open_request>(const std::string& id)>& make, const message_ptr& request,
+    std::chrono::milliseconds timeout) const {
+    owner_->for_each(to_, [make, request, timeout](core::peer& p) {
+        connection::of(p).put(make(p.id()), request->view(), timeout);
+    });
 }
 
 ARKE_COLD_INLINE void target::disconnect(close_code code, std::string_view reason) const {
@@ -142,7 +166,7 @@ ARKE_INLINE void connection::deliver(const outgoing& out) {
         if (!send(out, why)) throw std::invalid_argument{why};
         return;
     }
-    if (!out.measure(owner().protocol_at(protocol_index()), why)) throw std::invalid_argument{why};
+    if (!owner().protocol_at(protocol_index()).measure(out, why)) throw std::invalid_argument{why};
     home.dispatch([held = core::peer_ptr{this}, m = message_ptr{new message{out}}] {
         held->guarded([&] {
             std::string ignored;
@@ -151,15 +175,9 @@ ARKE_INLINE void connection::deliver(const outgoing& out) {
     });
 }
 
-ARKE_INLINE void connection::emit_message(std::string_view text) {
-    const auto out = detail::native_text(text);
-    send_message(out.is_text, out.event.data);
-}
+ARKE_INLINE void connection::emit_message(std::string_view text) { deliver(detail::native_text(text)); }
 
-ARKE_INLINE void connection::emit_message(bytes_view data) {
-    const auto out = detail::native_bytes(owner().settings(), data);
-    send_message(out.is_text, out.event.data);
-}
+ARKE_INLINE void connection::emit_message(bytes_view data) { deliver(detail::native_bytes(owner().settings(), data)); }
 
 ARKE_COLD_INLINE void connection::ping(bytes_view payload) {
     if (payload.size() > wire::max_control_payload)
@@ -208,6 +226,222 @@ ARKE_COLD_INLINE void connection::disconnect(close_code code, std::string_view r
     home.dispatch([held = core::peer_ptr{this}, code, text = std::string{reason}] { held->close(code, text); });
 }
 
+// ------------------------------------------------------------------------------------------------------------ requests
+
+ARKE_COLD_INLINE core::requests& connection::own_requests() {
+    if (!requests_) requests_ = std::make_unique<core::requests>();
+    return *requests_;
+}
+
+ARKE_INLINE void detail::put_request(const core::peer_ptr& to, std::unique_ptr<core::open_request> request,
+                                     message_ptr what, std::chrono::milliseconds timeout) {
+    // Whoever drops it, because the loop has ended, has told who waits.
+    struct held {
+        std::unique_ptr<core::open_request> request;
+        held(std::unique_ptr<core::open_request> r) : request{std::move(r)} {}
+        held(held&&) noexcept = default;
+        held& operator=(held&&) = delete;
+        ~held() {
+            if (request) request->abandon();
+        }
+    };
+    held safe{std::move(request)};
+    if (!to) return;
+    to->on_loop().dispatch([to, safe = std::move(safe), what = std::move(what), timeout]() mutable {
+        connection::of(*to).put(std::move(safe.request), what->view(), timeout);
+    });
+}
+
+ARKE_COLD_INLINE unsigned detail::json_depth_of(const core::peer_ptr& to) {
+    return to ? to->owner().settings().max_json_depth : decode_limits{}.max_json_depth;
+}
+
+ARKE_INLINE void connection::put(std::unique_ptr<core::open_request> request, const outgoing& what,
+                                 std::chrono::milliseconds timeout) {
+    if (!is_open()) return complete_later(std::move(request), errc::disconnected);
+    const auto& limits = owner().settings();
+    std::string why;
+    const auto form = owner().protocol_at(protocol_index()).measure(what, why);
+    if (!form) return complete_later(std::move(request), errc::not_deliverable, std::move(why));
+    auto& table = own_requests();
+    if (table.open() >= limits.max_requests) return complete_later(std::move(request), errc::too_many_requests);
+    if (limits.on_overflow != overflow::close && is_lagging() && buffered() + form->size > limits.max_outbox_bytes)
+        return complete_later(std::move(request), errc::outbox_full);
+    auto numbered = what;
+    try {
+        numbered.id = table.add(request, on_loop().now() + timeout.count());
+    } catch (const std::bad_alloc&) {
+        return complete_later(std::move(request), errc::out_of_memory);
+    }
+    static_cast<void>(send(numbered, why));
+    if (is_open()) schedule();
+}
+
+ARKE_INLINE void connection::complete(core::open_request& request, error_code why, const event_view& answer) {
+    guard({}, [&] { request.complete(why, answer); });
+}
+
+/// No handler runs within the call that asks.
+ARKE_COLD_INLINE void connection::complete_later(std::unique_ptr<core::open_request> request, error_code why,
+                                                 std::string text) {
+    on_loop().post([held = core::peer_ptr{this}, request = std::move(request), why, text = std::move(text)] {
+        of(*held).complete(*request, why, {{}, value_kind::text, text});
+    });
+}
+
+ARKE_INLINE core::millis connection::requests_due() const noexcept {
+    return requests_ ? requests_->next_due() : core::timing_wheel::never;
+}
+
+ARKE_COLD_INLINE void connection::expire_requests(core::millis now) {
+    while (is_open() && requests_) {
+        const auto late = requests_->take_due(now);
+        if (!late) return;
+        complete(*late, errc::ask_timeout);
+    }
+}
+
+ARKE_INLINE void connection::on_answer(std::uint32_t id, const event_view& answer) {
+    on_loop().counters().received.answers.add();
+    const auto request = requests_ ? requests_->take(id) : nullptr;
+    if (!request) return on_loop().counters().dropped.late_answers.add();
+    complete(*request, {}, answer);
+}
+
+ARKE_COLD_INLINE void connection::on_refusal(std::uint32_t id, refusal_reason reason, std::string_view text) {
+    on_loop().counters().received.answers.add();
+    const auto request = requests_ ? requests_->take(id) : nullptr;
+    if (!request) return on_loop().counters().dropped.late_answers.add();
+    constexpr std::array errors{errc::refused, errc::unhandled_event, errc::wrong_type, errc::handler_threw,
+                                errc::too_many_requests};
+    complete(*request, errors[static_cast<std::size_t>(reason)], {{}, value_kind::text, text});
+}
+
+ARKE_INLINE void connection::on_request(std::uint32_t id, const event_view& event) {
+    on_loop().counters().received.requests.add();
+    if (requests_ && requests_->is_postponed(id)) return on_malformed("the number of a request is still in use");
+    asked now{*this, id};
+    dispatch(event, &now);
+}
+
+ARKE_INLINE void connection::settle(asked& by, bool heard) {
+    if (!by.is_open()) return;
+    if (by.noted_)
+        by.refuse(*by.noted_, by.noted_text_);
+    else if (!heard)
+        by.refuse(refusal_reason::unhandled, {});
+    else
+        by.answer(value_kind::nothing, {});
+}
+
+ARKE_COLD_INLINE void connection::on_join_request(std::uint32_t id, std::string_view room) {
+    on_loop().counters().received.requests.add();
+    if (requests_ && requests_->is_postponed(id)) return on_malformed("the number of a request is still in use");
+    asked now{*this, id, room};
+    const event_view event{room, value_kind::text, room};
+    const decode_limits limits{};
+    std::string why;
+    event_call call{*this, event, limits, &now, why};
+    const auto decide = [&](event_handler& h) {
+        try {
+            if (!h.run(call)) now.note(refusal_reason::wrong_type, why);
+        } catch (...) {
+            raise_current({});
+            now.note(refusal_reason::failed, detail::current_text());
+        }
+    };
+    const core::peer_ptr held{this};
+    if (own_handlers_ && !own_handlers_->join.empty()) {
+        ++own_handlers_->running;
+        own_handlers_->join.run(decide);
+        --own_handlers_->running;
+        own_handlers_->compact();
+    } else {
+        endpoint().handlers(on_loop()).join.run(decide);
+    }
+    if (now.is_open()) now.refuse(now.noted_.value_or(refusal_reason::refused), now.noted_text_);
+}
+
+ARKE_COLD_INLINE void connection::on_leave_request(std::uint32_t id, std::string_view room) {
+    on_loop().counters().received.requests.add();
+    asked now{*this, id};
+    // Where the application has put it, it stays.
+    if (!requests_ || !requests_->may_leave(room)) return now.refuse(refusal_reason::refused, {});
+    leave(room);
+    now.answer(value_kind::nothing, {});
+}
+
+ARKE_INLINE bool connection::asked::close() {
+    if (!std::exchange(open_, false)) return false;
+    return use_ == 0 || (of_->requests_ && of_->requests_->settle(id_, use_));
+}
+
+ARKE_INLINE void connection::asked::answer(value_kind kind, std::string_view data) {
+    if (joins_) {
+        if (kind == value_kind::boolean && data != "true") return refuse(refusal_reason::refused, {});
+        if (!of_->is_open() || !of_->join(room_)) return refuse(refusal_reason::refused, {});
+        of_->own_requests().allow_to_leave(room_);
+        kind = value_kind::nothing;
+        data = {};
+    }
+    if (!close()) return;
+    std::string why;
+    static_cast<void>(of_->send(outgoing::answer(id_, kind, data), why));
+}
+
+ARKE_COLD_INLINE void connection::asked::refuse(refusal_reason reason, std::string_view text) {
+    if (!close()) return;
+    std::string why;
+    if (!wire::is_utf8(text)) text = {};
+    static_cast<void>(of_->send(outgoing::refusal(id_, reason, text), why));
+}
+
+ARKE_COLD_INLINE void connection::asked::note(refusal_reason reason, std::string_view text) {
+    if (noted_) return;
+    noted_ = reason;
+    if (reason != refusal_reason::failed || of_->owner().settings().reveal_exceptions) noted_text_ = text;
+}
+
+ARKE_COLD_INLINE connection::asked connection::asked::postpone() {
+    use_ = of_->own_requests().postpone(id_);
+    return *this;
+}
+
+ARKE_COLD_INLINE std::optional<connection::later> connection::later::begin(boost::intrusive_ptr<handler_base> keep,
+                                                                           event_call& call) {
+    auto& c = call.self;
+    if (c.own_requests().running >= c.owner().settings().max_requests) {
+        c.raise({errc::too_many_requests, call.event.name, "more coroutine handlers run than max_requests", {}});
+        if (call.sink != nullptr) static_cast<asked*>(call.sink)->note(refusal_reason::busy, {});
+        return std::nullopt;
+    }
+    return later{std::move(keep), call};
+}
+
+ARKE_COLD_INLINE connection::later::later(boost::intrusive_ptr<handler_base> keep, event_call& call)
+    : peer_{&call.self}, handler_{std::move(keep)}, event_{call.event.name} {
+    if (auto* by = static_cast<asked*>(call.sink); by != nullptr && by->is_open()) asked_.emplace(by->postpone());
+    ++call.self.own_requests().running;
+}
+
+ARKE_COLD_INLINE void connection::later::finish(const std::exception_ptr& thrown,
+                                                const std::function<void(answer_sink&)>& give) {
+    auto& c = of(*peer_);
+    if (c.requests_) --c.requests_->running;
+    const auto failed = [&] {
+        c.raise_current(event_);
+        if (!asked_) return;
+        asked_->note(refusal_reason::failed, detail::current_text());
+        asked_->refuse(*asked_->noted_, asked_->noted_text_);
+    };
+    try {
+        if (thrown) std::rethrow_exception(thrown);
+        if (asked_) give(*asked_);
+    } catch (...) {
+        failed();
+    }
+}
+
 // ------------------------------------------------------------------------------------------------------------- running
 
 template <class List, class... Args>
@@ -249,19 +483,26 @@ ARKE_INLINE void connection::received(const message_view& message) {
     owner().protocol_at(protocol_index()).receive(*this, message);
 }
 
-ARKE_INLINE void connection::on_event(const event_view& event, answer_sink* asked) {
+ARKE_INLINE void connection::on_event(const event_view& event) {
     on_loop().counters().received.events.add();
+    dispatch(event, nullptr);
+}
+
+ARKE_INLINE void connection::dispatch(const event_view& event, asked* by) {
     const decode_limits limits{owner().settings().max_json_depth};
     std::string why;
-    event_call call{*this, event, limits, asked, why};
+    event_call call{*this, event, limits, by, why};
     bool heard = false;
     const auto one = [&](event_handler& h) {
         if (!is_open()) return;  // one before it disconnected
         heard = true;
         try {
-            if (!h.run(call)) raise({errc::wrong_type, event.name, why, {}});
+            if (h.run(call)) return;
+            raise({errc::wrong_type, event.name, why, {}});
+            if (by != nullptr) by->note(refusal_reason::wrong_type, why);
         } catch (...) {
             raise_current(event.name);
+            if (by != nullptr) by->note(refusal_reason::failed, detail::current_text());
         }
     };
 
@@ -277,6 +518,7 @@ ARKE_INLINE void connection::on_event(const event_view& event, answer_sink* aske
         set = own_handlers_.get();
         ++own_handlers_->running;
     }
+    if (by != nullptr) settle(*by, heard);
     if (heard || !is_open()) return;
 
     const bool any = !endpoint().handlers(on_loop()).any.empty() || (own_handlers_ && !own_handlers_->any.empty());
@@ -295,13 +537,10 @@ ARKE_INLINE void connection::on_native(const message_view& message) {
 
 ARKE_INLINE void connection::on_malformed(std::string_view why) { raise({errc::malformed_event, {}, why, {}}); }
 
-ARKE_INLINE void connection::send_message(bool is_text, std::string_view data) {
-    if (!on_loop().in_turn()) return post_message(is_text, data);
-    send(is_text ? wire::opcode::text : wire::opcode::binary, data);
-}
+ARKE_COLD_INLINE void connection::on_unknown() { on_loop().counters().errors.unknown_message.add(); }
 
-ARKE_INLINE void connection::post_message(bool is_text, std::string_view data) {
-    deliver(outgoing::native(is_text, data));
+ARKE_COLD_INLINE void connection::send_as_is(bool is_text, std::string_view data) {
+    send(is_text ? wire::opcode::text : wire::opcode::binary, data);
 }
 
 ARKE_INLINE void connection::received_ping(std::string_view payload) {
@@ -314,11 +553,17 @@ ARKE_INLINE void connection::received_pong(std::string_view payload) {
 
 ARKE_COLD_INLINE void connection::drained() { run(&core::handler_set::drain); }
 
-ARKE_INLINE void connection::left(std::string_view room) { run(&core::handler_set::leave, room); }
+ARKE_INLINE void connection::left(std::string_view room) {
+    if (requests_) requests_->left(room);
+    run(&core::handler_set::leave, room);
+}
 
 ARKE_COLD_INLINE void connection::finish() {
     if (is_open()) {
         // The loop was taken from under it. No handler runs; but those that hold a handle to this connection hold themselves.
+        if (const auto open = std::move(requests_)) {
+            while (const auto request = open->take_any()) request->abandon();
+        }
         own_handlers_.reset();
         protocol_state_.reset();
         return;
@@ -330,6 +575,9 @@ ARKE_COLD_INLINE void connection::finish() {
     if (by != errc{}) raise({by, {}, text, {}});
     if (how != nullptr) {
         for (const auto& room : how->left_rooms) left(room);
+    }
+    if (const auto open = std::move(requests_)) {
+        while (const auto request = open->take_any()) complete(*request, errc::disconnected);
     }
     run(&core::handler_set::disconnect, code, text);
     // What the handlers captured goes now, on this loop; a handle that somebody keeps holds only the bare object.
@@ -356,6 +604,7 @@ ARKE_COLD_INLINE void connection::count(const error_report& report) noexcept {
         case errc::wrong_type: return errors.wrong_type.add();
         case errc::handler_threw: return errors.handler_threw.add();
         case errc::name_taken:
+        case errc::too_many_requests:
         case errc::too_many_rooms: return errors.other.add();
         default: return;
     }

@@ -57,6 +57,11 @@ public:
         return state_->change([&](core::handler_set& set) { return set.add_event(event, handler); });
     }
     template <class F>
+    handler_id on_join(F&& f) {
+        auto handler = make_join_handler<connection_type>(std::forward<F>(f));
+        return state_->change([&](core::handler_set& set) { return set.add_join(handler); });
+    }
+    template <class F>
     handler_id on_any(F&& f) {
         return add(&core::handler_set::any, std::forward<F>(f));
     }

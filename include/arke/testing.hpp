@@ -1,16 +1,19 @@
 #pragma once
 
+#include <arke/event/arke_v1.hpp>
 #include <arke/server.hpp>
 
 #include <algorithm>
 #include <chrono>
 #include <cstddef>
+#include <cstdint>
 #include <deque>
 #include <functional>
 #include <limits>
 #include <memory>
 #include <optional>
 #include <span>
+#include <stdexcept>
 #include <string>
 #include <string_view>
 #include <type_traits>
@@ -290,6 +293,9 @@ inline std::string client_frame(unsigned first, std::string_view payload) {
 
 /// The server's frames as a text: `tick(1)` for an event, `text(hello) binary(...) ping() pong(x) close(1001 reason)`. More than
 /// 60 bytes are told by their number, a frame that is cut at the end is `...`, what is no frame of a server `garbage`.
+///
+/// Of arke.v1 (the prefix is then empty) also `tick?7(1)` for a request, `answer 7(42)`, `refusal 7(refused sold out)`, and
+/// `present()` for what answers a probe.
 inline std::string transcript(std::string_view bytes, std::string_view event_prefix) {
     std::string out;
     const auto add = [&](std::string_view what, std::string_view data) {
@@ -316,7 +322,28 @@ inline std::string transcript(std::string_view bytes, std::string_view event_pre
         }
         if (bytes.size() - at < size) return end("...");
         auto payload = bytes.substr(at, size);
-        switch (byte(0) & 15) {
+        const auto code = byte(0) & 15;
+        if (event_prefix.empty() && (code == 1 || code == 2)) {
+            std::string name;
+            std::string why;
+            const auto m = event::parse_v1(payload, code == 1, name, why);
+            const auto number = std::to_string(m.id);
+            switch (m.kind) {
+                case event::v1_kind::event: add(m.event.name, m.event.data); break;
+                case event::v1_kind::request: add(std::string{m.event.name} + "?" + number, m.event.data); break;
+                case event::v1_kind::answer: add("answer " + number, m.event.data); break;
+                case event::v1_kind::refusal:
+                    add("refusal " + number,
+                        std::string{m.event.name} + (m.event.data.empty() ? "" : " ") + std::string{m.event.data});
+                    break;
+                case event::v1_kind::presence: add("present", {}); break;
+                case event::v1_kind::native: add(code == 1 ? "text" : "binary", m.event.data); break;
+                default: return end("garbage");
+            }
+            bytes.remove_prefix(at + size);
+            continue;
+        }
+        switch (code) {
             case 1:
                 if (payload.starts_with(event_prefix)) {
                     payload.remove_prefix(event_prefix.size());
@@ -331,10 +358,10 @@ inline std::string transcript(std::string_view bytes, std::string_view event_pre
                 if (payload.size() < 2) {
                     add("close", payload);
                 } else {
-                    const auto code =
+                    const auto reason =
                         static_cast<unsigned char>(payload[0]) << 8 | static_cast<unsigned char>(payload[1]);
                     payload.remove_prefix(2);
-                    add("close", std::to_string(code) + (payload.empty() ? "" : " ") + std::string{payload});
+                    add("close", std::to_string(reason) + (payload.empty() ? "" : " ") + std::string{payload});
                 }
                 break;
             case 9: add("ping", payload); break;
@@ -363,8 +390,11 @@ class client {
 public:
     static constexpr std::string_view greeting = "101 welcome\n";
 
-    client(std::function<void()> settle, virtual_loop& on, std::string event_prefix)
-        : settle_{std::move(settle)}, loop_{on}, event_prefix_{std::move(event_prefix)} {}
+    client(std::function<void()> settle, virtual_loop& on, const protocol& speaks, std::string event_prefix)
+        : settle_{std::move(settle)},
+          loop_{on},
+          speaks_{&speaks},
+          event_prefix_{speaks.name().empty() ? std::move(event_prefix) : std::string{}} {}
     client(const client&) = delete;
     client& operator=(const client&) = delete;
 
@@ -374,11 +404,41 @@ public:
     template <class T>
     void emits(std::string_view event, const T& value) {
         const auto encoded = encode_value(value);
-        says(event_text(event, encoded.data(), static_cast<int>(encoded.kind())));
+        speaks(outgoing::of({event, encoded.kind(), encoded.data()}));
     }
-    void emits(std::string_view event) { says(event_text(event, {})); }
+    void emits(std::string_view event) { speaks(outgoing::of({event, value_kind::nothing, {}})); }
 
-    /// A native text message; sends() takes any other frame.
+    /// Requests of a client of arke.v1, and its answers to the server's.
+    template <class T>
+    void asks(std::uint32_t id, std::string_view event, const T& value) {
+        const auto encoded = encode_value(value);
+        speaks(outgoing::request(id, {event, encoded.kind(), encoded.data()}));
+    }
+    void asks(std::uint32_t id, std::string_view event) {
+        speaks(outgoing::request(id, {event, value_kind::nothing, {}}));
+    }
+    template <class T>
+    void answers(std::uint32_t id, const T& value) {
+        const auto encoded = encode_value(value);
+        speaks(outgoing::answer(id, encoded.kind(), encoded.data()));
+    }
+    void answers(std::uint32_t id) { speaks(outgoing::answer(id, value_kind::nothing, {})); }
+    void refuses(std::uint32_t id, refusal_reason reason, std::string_view text = {}) {
+        speaks(outgoing::refusal(id, reason, text));
+    }
+
+    /// Anything, in the words of its protocol; std::invalid_argument where that has none.
+    void speaks(const outgoing& what) {
+        std::string why;
+        const auto form = speaks_->measure(what, why);
+        if (!form) throw std::invalid_argument{why};
+        const auto header = wire::frame_header_size(form->size);
+        std::string frame(header + form->size, '\0');
+        speaks_->write_frame(frame.data(), *form, what);
+        sends(client_frame(form->code == wire::opcode::text ? 0x81 : 0x82, std::string_view{frame}.substr(header)));
+    }
+
+    /// A text message as it is: a native one, but for clients of arke.v1. sends() takes any other frame.
     void says(std::string_view message) { sends(client_frame(0x81, message)); }
     void pings(std::string_view payload = {}) { sends(client_frame(0x89, payload)); }
     void pongs(std::string_view payload = {}) { sends(client_frame(0x8A, payload)); }
@@ -447,6 +507,7 @@ private:
 
     std::function<void()> settle_;
     virtual_loop& loop_;
+    const protocol* speaks_;
     std::string event_prefix_;
     std::unique_ptr<memory_transport> stream_;
     connection* connection_ = nullptr;
@@ -481,7 +542,15 @@ public:
         return connect(std::move(id), loop, [](memory_transport&) {});
     }
 
-    /// The same with a request of the test's own: its target, headers, cookies.
+    /// The same for a client that speaks arke.v1.
+    client& connect_v1(std::string id = {}, std::size_t loop = 0) {
+        return accept(
+            std::move(id), loop, [](memory_transport&) {}, {},
+            request{
+                "GET", "/", 11, {{"Host", "example.com"}, {"Sec-WebSocket-Protocol", "arke.v1"}}, "192.0.2.1", 50'000});
+    }
+
+    /// The same with a request of the test's own: its target, headers, cookies, subprotocols.
     client& connect(request r, std::size_t loop = 0) {
         return accept(
             {}, loop, [](memory_transport&) {}, {}, std::move(r));
@@ -553,12 +622,18 @@ private:
     template <class Prepare>
     client& accept(std::string id, std::size_t loop, Prepare prepare, std::string_view early, request r) {
         auto& on = *loops_[loop];
-        auto& c = clients_.emplace_back([this] { settle(); }, on, this->settings().event_prefix);
+        std::size_t speaks = 0;
+        for (std::size_t i = 0; i != hub().protocol_count(); ++i) {
+            const auto name = hub().protocol_at(i).name();
+            if (!name.empty() && r.header("Sec-WebSocket-Protocol") == name) speaks = i;
+        }
+        auto& c =
+            clients_.emplace_back([this] { settle(); }, on, hub().protocol_at(speaks), this->settings().event_prefix);
         on.in_turn_do([&] {
             if (id.empty() && this->settings().id_generator) id = this->settings().id_generator(r);
             if (id.empty()) id = core::endpoint::random_id();
             std::string rest{early};
-            const auto p = hub().make(on, std::move(id), 0, std::move(r));
+            const auto p = hub().make(on, std::move(id), speaks, std::move(r));
             p->greet(client::greeting);
             auto stream = std::make_unique<memory_transport>(on, p);
             prepare(*stream);

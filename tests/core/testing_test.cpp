@@ -51,41 +51,15 @@ TEST_CASE("a ping of 126 bytes is refused, and nothing is sent") {
     CHECK(anna.heard() == "ping(125 bytes)");
 }
 
-namespace {
-
-/// A protocol that has no events.
-class only_native final : public protocol {
-public:
-    std::string_view name() const noexcept override { return "native"; }
-    void receive(protocol_user& user, const message_view& message) const override { user.on_native(message); }
-    std::optional<form> measure(const event_view&, std::string& why) const override {
-        why = "this protocol has no events";
-        return std::nullopt;
-    }
-    void write(char*, const event_view&) const noexcept override {}
-};
-
-}  // namespace
-
 TEST_CASE("who speaks a protocol without the event misses it, which is counted; the others hear it") {
-    testing::server server;
-    server.hub().add_protocol(std::make_unique<only_native>());
-    auto& anna = server.connect("anna");
-    auto& loop = server.loop();
-    const auto p = server.hub().make(loop, "ben", 1, request{});
-    memory_transport stream{loop, p};
-    server.in_turn([&] {
-        CHECK(server.hub().admit(*p) == core::hub::admission::taken);
-        p->greet("");
-        p->open(stream);
-    });
+    scripted_server server{{.native_by_default = true}};
+    auto& anna = server.connect_v1("anna");
+    auto& ben = server.connect("ben");
 
     server.to(arke::all).emit("news", 1);
     server.to(arke::all).emit_message("everybody");
     CHECK(anna.heard() == "news(1) text(everybody)");
-    CHECK(transcript(stream.sent) == "text(everybody)");
+    CHECK(ben.heard() == "text(everybody)");
     CHECK(server.hub().not_deliverable.load() == 1);
     CHECK_THROWS_AS(server.find("ben").emit("news", 2), std::invalid_argument);
-    CHECK(stream.misuse == "");
-    stream.drop();
 }

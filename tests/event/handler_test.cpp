@@ -58,6 +58,9 @@ struct answers final : arke::answer_sink {
     void answer(value_kind kind, std::string_view data) override {
         got = std::to_string(static_cast<int>(kind)) + ' ' + std::string(data);
     }
+    void refuse(arke::refusal_reason reason, std::string_view text) override {
+        got = "refused " + std::to_string(static_cast<int>(reason)) + ' ' + std::string(text);
+    }
 };
 
 using handler_ptr = boost::intrusive_ptr<arke::basic_event_handler<peer>>;

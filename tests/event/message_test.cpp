@@ -1,3 +1,4 @@
+#include <arke/event/arke_v1_protocol.hpp>
 #include <arke/event/iris_protocol.hpp>
 #include <arke/event/message.hpp>
 
@@ -21,17 +22,23 @@ class counting final : public protocol {
 public:
     std::string_view name() const noexcept override { return "counting"; }
     void receive(protocol_user&, const message_view&) const override {}
-    std::optional<form> measure(const event_view& event, std::string& why) const override {
+
+private:
+    std::optional<form> measure_event(const outgoing& out, std::string& why) const override {
+        const auto& event = out.event;
         if (event.name.size() > 5) {
             why = "too long";
             return std::nullopt;
         }
         return form{wire::opcode::binary, event.name.size() + event.data.size()};
     }
-    void write(char* out, const event_view& event) const noexcept override {
+    void write_event(char* to, const outgoing& out) const noexcept override {
         ++written;
-        std::copy(event.data.begin(), event.data.end(), std::copy(event.name.begin(), event.name.end(), out));
+        const auto& event = out.event;
+        std::copy(event.data.begin(), event.data.end(), std::copy(event.name.begin(), event.name.end(), to));
     }
+
+public:
     mutable std::atomic<int> written{0};
 };
 
@@ -46,7 +53,7 @@ TEST_CASE("a message owns what it says") {
     data.assign(data.size(), '?');
     CHECK(m.view().event.name == "event");
     CHECK(m.view().event.data == "data");
-    CHECK_FALSE(m.view().is_native);
+    CHECK_FALSE(m.view().is_native());
 }
 
 TEST_CASE("a message has one frame for each protocol, filled once and shared by all") {
@@ -86,11 +93,11 @@ TEST_CASE("a protocol that cannot carry an event has no frame for it, and the ot
     CHECK(m.frame(refuses, 0) == nullptr);
     CHECK(m.frame(iris_protocol{"p:"}, 1) != nullptr);
     std::string why;
-    CHECK_FALSE(m.view().measure(refuses, why));
+    CHECK_FALSE(refuses.measure(m.view(), why));
     CHECK(why == "too long");
 }
 
-TEST_CASE("a native message has one frame for all protocols") {
+TEST_CASE("a native message has one frame for all protocols that need not tell it from others") {
     const counting c;
     for (const bool is_text : {true, false}) {
         const message m{outgoing::native(is_text, "a native message")};
@@ -102,6 +109,15 @@ TEST_CASE("a native message has one frame for all protocols") {
     const message empty{outgoing::native(true, "")};
     CHECK(empty.frame(c, 0)->view() == std::string_view{"\x81\0", 2});
     CHECK(c.written == 0);
+}
+
+TEST_CASE("a protocol that tells native messages by a prefix has a frame of its own for them") {
+    const arke_v1_protocol v1;
+    for (const bool is_text : {true, false}) {
+        const message m{outgoing::native(is_text, "hello")};
+        CHECK(m.frame(iris_protocol{"p:"}, 0)->view() == (is_text ? "\x81" : "\x82") + std::string{"\x05hello"});
+        CHECK(m.frame(v1, 1)->view() == (is_text ? "\x81" : "\x82") + std::string{"\x06mhello"});
+    }
 }
 
 TEST_CASE("threads that need a frame at once get the same one") {

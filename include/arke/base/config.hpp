@@ -141,6 +141,17 @@ struct config {
     /// Rooms that one connection may be in. At the bound join() says no.
     std::size_t max_rooms = 1024;
 
+    /// Requests that may be open at once on one connection, in each direction: what ask() waits for, and coroutine handlers that
+    /// have not ended. At the bound ask() completes with errc::too_many_requests; a request of the peer is refused as "busy",
+    /// an event of the peer for a coroutine handler is reported to on_error and not handled.
+    std::size_t max_requests = 1024;
+
+    /// Whether who asked is told the what() of an exception that a handler threw. Off: only that it failed.
+    bool reveal_exceptions = false;
+
+    /// Whether clients that offer no subprotocol take native messages only. Off: they speak the events of 2016.
+    bool native_by_default = false;
+
     /// Sent with the upgrade response. Names must be tokens, values free of CR, LF and other control characters.
     std::vector<std::pair<std::string, std::string>> headers{};
 
@@ -162,8 +173,8 @@ struct config {
     /// are refused by an exception.
     bool binary_messages = false;
 
-    /// Subprotocols that are accepted besides Arke's own, in no order: the client's preference decides. Connections that
-    /// choose one speak the iris events and native messages.
+    /// Subprotocols that are accepted besides "arke.v1", in no order: the client's preference decides. Connections that choose
+    /// one speak what those without a subprotocol do.
     std::vector<std::string> subprotocols{};
 
     /// What an event's text frame starts with. "go-websocket-message:" serves the pages of that name.

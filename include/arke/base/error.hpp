@@ -29,6 +29,11 @@ enum class errc {
     name_taken,           ///< A room name that is another connection's id.
     too_many_rooms,       ///< A join over config::max_rooms.
     out_of_memory,        ///< No memory for something of this connection (close 1011, where that can still be said).
+    refused,              ///< The peer's application refuses to answer.
+    ask_timeout,          ///< No answer came in time.
+    disconnected,         ///< The connection ended before the answer came, or was not there.
+    bad_answer,           ///< The answer does not convert to the type that was asked for.
+    too_many_requests,    ///< More requests are open, or more coroutine handlers run, than config::max_requests.
 };
 
 namespace detail {
@@ -54,6 +59,11 @@ public:
             case errc::name_taken: return "the room name is another connection's id";
             case errc::too_many_rooms: return "the connection is in max_rooms rooms already";
             case errc::out_of_memory: return "there was no memory for something of this connection";
+            case errc::refused: return "the peer refuses to answer";
+            case errc::ask_timeout: return "no answer came in time";
+            case errc::disconnected: return "the connection ended before the answer came";
+            case errc::bad_answer: return "the answer does not convert to the type that was asked for";
+            case errc::too_many_requests: return "more requests are open than max_requests";
         }
         return "unknown";
     }

@@ -1,7 +1,9 @@
 #pragma once
 
 #include <arke/core/endpoint.hpp>
+#include <arke/event/arke_v1_protocol.hpp>
 #include <arke/event/iris_protocol.hpp>
+#include <arke/event/native_protocol.hpp>
 #include <arke/wire/handshake.hpp>
 
 #include <array>
@@ -55,6 +57,7 @@ ARKE_COLD_INLINE void check_config(const config& c) {
     at_least("max_fragments", c.max_fragments, std::size_t{1});
     at_least("max_json_depth", c.max_json_depth, 1U);
     at_least("max_outbox_bytes", c.max_outbox_bytes, std::size_t{1});
+    at_least("max_requests", c.max_requests, std::size_t{1});
     if (c.event_prefix.empty())
         refuse("event_prefix is empty; native messages could not be told from events, so give it a text");
     if (!wire::is_utf8(c.event_prefix)) refuse("event_prefix is not UTF-8; it stands in text messages");
@@ -109,7 +112,11 @@ ARKE_COLD_INLINE void check_config(const config& c) {
 
 ARKE_COLD_INLINE endpoint::endpoint(config settings, make_peer maker)
     : hub{(check_config(settings), std::move(settings))}, make_{maker} {
-    add_protocol(std::make_unique<iris_protocol>(this->settings().event_prefix));
+    if (this->settings().native_by_default)
+        add_protocol(std::make_unique<native_protocol>());
+    else
+        add_protocol(std::make_unique<iris_protocol>(this->settings().event_prefix));
+    add_protocol(std::make_unique<arke_v1_protocol>());
 }
 
 ARKE_COLD_INLINE peer_ptr endpoint::make(loop& on, std::string id, std::size_t protocol, request r) {

@@ -63,6 +63,7 @@ public:
 /// All handlers of a connection, or those that a server keeps for all of its connections.
 struct handler_set {
     std::unordered_map<std::string, handler_list<event_handler>, name_hash, std::equal_to<>> events;
+    handler_list<event_handler> join;  // what decides, at most one
     handler_list<notify_handler<event_view>> any;
     handler_list<notify_handler<>> connection;
     handler_list<notify_handler<message_view>> message;
@@ -83,6 +84,9 @@ struct handler_set {
     /// takes one answer.
     handler_id add_event(std::string_view event, event_handler_ptr handler);
 
+    /// Throws std::logic_error when there is one already.
+    handler_id add_join(event_handler_ptr handler);
+
     /// Takes a handler out, of whatever it is a handler; null when there is none of that id.
     any_handler_list::pointer remove(handler_id id);
 
@@ -93,8 +97,8 @@ struct handler_set {
     void compact();
 
 private:
-    std::array<any_handler_list*, 9> lists() noexcept {
-        return {&any, &connection, &message, &disconnect, &error, &leave, &ping, &pong, &drain};
+    std::array<any_handler_list*, 10> lists() noexcept {
+        return {&join, &any, &connection, &message, &disconnect, &error, &leave, &ping, &pong, &drain};
     }
 };
 

@@ -52,6 +52,19 @@ ARKE_COLD_INLINE void handler_set::compact() {
     has_gaps = false;
 }
 
+ARKE_COLD_INLINE handler_id handler_set::add_join(event_handler_ptr handler) {
+    bool taken = false;
+    join.run([&](const event_handler&) { taken = true; });
+    if (taken) {
+        throw std::logic_error{
+            "on_join(): there is a handler that decides already; let one decide about all rooms, or remove it by "
+            "off()"};
+    }
+    const auto id = next_id();
+    join.add(id, std::move(handler));
+    return id;
+}
+
 ARKE_COLD_INLINE handler_id handler_set::add_event(std::string_view event, event_handler_ptr handler) {
     if (event.empty()) throw std::invalid_argument{"on(): an event needs a name; on_message() hears what is no event"};
     auto& list = events[std::string{event}];

@@ -160,6 +160,8 @@ public:
     /// Loops are added before they run; other threads may speak meanwhile.
     void add_loop(loop& on);
     shard& shard_of(const loop& on) noexcept { return *shards_[on.index()]; }
+    /// Null before there is one.
+    loop_ptr first_loop() const noexcept { return loops_.empty() ? loop_ptr{} : loops_.front(); }
 
     // --- connections
 

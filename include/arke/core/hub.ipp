@@ -146,20 +146,20 @@ ARKE_INLINE std::uint32_t shard::next_mark() {
 }
 
 ARKE_INLINE void shard::give(peer& p, encoded* frames, const outgoing& out, const message* shared) {
-    const std::size_t index = out.is_native ? 0 : p.protocol_index();
-    auto& frame = frames[index];
+    const std::size_t index = p.protocol_index();
+    const auto& speaks = hub_.protocol_at(index);
+    auto& frame = frames[speaks.is_bare(out) ? 0 : index];
     if (frame.is == encoded::state::unknown) {
         auto& buffer = loop_.buffer();
-        const auto& speaks = hub_.protocol_at(index);
         std::string why;
-        const auto form = out.measure(speaks, why);
+        const auto form = speaks.measure(out, why);
         const auto size = form ? wire::frame_header_size(form->size) + form->size : 0;
         if (!form) {
             frame.is = encoded::state::impossible;
         } else if (size <= buffer.room() && size <= buffer.capacity() / 4) {
             frame.is = encoded::state::in_turn_buffer;
             frame.begin = buffer.size();
-            out.write(buffer.append(size), speaks, *form);
+            speaks.write_frame(buffer.append(size), *form, out);
             frame.end = buffer.size();
             buffer.pin();
         } else {
@@ -168,7 +168,7 @@ ARKE_INLINE void shard::give(peer& p, encoded* frames, const outgoing& out, cons
                 frame.frame = shared->frame(speaks, index);
             } else {
                 frame.frame.reset(new shared_frame{size});
-                out.write(frame.frame->data(), speaks, *form);
+                speaks.write_frame(frame.frame->data(), *form, out);
             }
         }
     }
@@ -492,7 +492,7 @@ ARKE_COLD_INLINE std::vector<std::string> hub::members(std::string_view name) co
 ARKE_INLINE void hub::check(const outgoing& out) const {
     std::string why;
     for (std::size_t i = 0; i != protocol_count(); ++i) {
-        if (out.measure(protocol_at(i), why)) return;
+        if (protocol_at(i).measure(out, why)) return;
     }
     throw std::invalid_argument{why};
 }

@@ -16,6 +16,8 @@ namespace arke {
 template <class Count>
 struct traffic_metrics {
     Count events{};
+    Count requests{};  ///< Requests to join or leave a room included.
+    Count answers{};   ///< Refusals included.
     Count texts{};     ///< Native text messages.
     Count binaries{};  ///< Native binary messages.
     Count pings{};
@@ -59,12 +61,14 @@ struct event_metrics {
         Count not_ready{};        ///< By emit_volatile(), because something waited.
         Count superseded{};       ///< By a newer one of emit_latest() or overflow::coalesce.
         Count not_deliverable{};  ///< The receiver's protocol cannot carry the event.
+        Count late_answers{};     ///< Nobody waits for them any more, or ever did.
         Count out_of_memory{};    ///< Posted by another thread to a loop that had no memory to do it.
     } dropped;
 
     /// What was reported to on_error, ends of connections apart.
     struct {
         Count malformed_event{};
+        Count unknown_message{};  ///< Of a kind that a later version may know. Skipped, and not reported.
         Count wrong_type{};
         Count unhandled_event{};  ///< Reported or not.
         Count handler_threw{};

@@ -21,6 +21,8 @@ void visit_metrics(Metrics& m, F&& f) {
     }
     const auto traffic = [&](const char* family, const char* help, auto& t) {
         f(family, help, "kind=\"event\"", t.events);
+        f(family, help, "kind=\"request\"", t.requests);
+        f(family, help, "kind=\"answer\"", t.answers);
         f(family, help, "kind=\"text\"", t.texts);
         f(family, help, "kind=\"binary\"", t.binaries);
         f(family, help, "kind=\"ping\"", t.pings);
@@ -52,11 +54,13 @@ void visit_metrics(Metrics& m, F&& f) {
     f(family, help, "reason=\"not_ready\"", m.dropped.not_ready);
     f(family, help, "reason=\"superseded\"", m.dropped.superseded);
     f(family, help, "reason=\"not_deliverable\"", m.dropped.not_deliverable);
+    f(family, help, "reason=\"late_answer\"", m.dropped.late_answers);
     f(family, help, "reason=\"out_of_memory\"", m.dropped.out_of_memory);
 
     family = "arke_errors_total";
     help = "What was reported to on_error, ends of connections apart";
     f(family, help, "kind=\"malformed_event\"", m.errors.malformed_event);
+    f(family, help, "kind=\"unknown_message\"", m.errors.unknown_message);
     f(family, help, "kind=\"wrong_type\"", m.errors.wrong_type);
     f(family, help, "kind=\"unhandled_event\"", m.errors.unhandled_event);
     f(family, help, "kind=\"handler_threw\"", m.errors.handler_threw);

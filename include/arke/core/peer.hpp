@@ -187,6 +187,13 @@ protected:
     /// The connection has begun: the application hears of it.
     virtual void begin() = 0;
 
+    /// When the next request that was put to the peer has waited long enough, and that it has come. While it is open.
+    virtual millis requests_due() const noexcept { return timing_wheel::never; }
+    virtual void expire_requests(millis now) { static_cast<void>(now); }
+
+    /// Has the timer come at the earliest deadline. Whenever one may have become earlier.
+    void schedule();
+
     /// A whole message; text is UTF-8. May do anything, also close.
     virtual void received(const message_view& message) = 0;
     virtual void received_ping(std::string_view payload) = 0;
@@ -275,8 +282,15 @@ private:
     }
     void send_close(close_code code, std::string_view reason);
     void count_sent(const outgoing& out) noexcept {
-        if (out.is_native) return count_sent(out.is_text ? wire::opcode::text : wire::opcode::binary);
-        loop_->counters().sent.events.add();
+        auto& sent = loop_->counters().sent;
+        switch (out.is) {
+            case outgoing::what::event: return sent.events.add();
+            case outgoing::what::text: return sent.texts.add();
+            case outgoing::what::binary: return sent.binaries.add();
+            case outgoing::what::answer:
+            case outgoing::what::refusal: return sent.answers.add();
+            default: return sent.requests.add();
+        }
     }
     ARKE_ALWAYS_INLINE void count_sent(wire::opcode code) noexcept {
         auto& sent = loop_->counters().sent;
@@ -309,7 +323,6 @@ private:
         loop_->note_served();
     }
     millis ping_after() const noexcept;
-    void schedule();
     void end();
     const config& settings() const noexcept { return owner_->settings(); }
 

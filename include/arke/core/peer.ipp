@@ -150,7 +150,7 @@ ARKE_INLINE outbox& peer::own_outbox() {
 
 ARKE_COLD_INLINE std::string peer::key_of(const outgoing& out) const {
     std::string key;
-    if (out.is_native) return key;
+    if (out.is != outgoing::what::event) return key;
     if (out.how != urgency::latest_only && settings().on_overflow != overflow::coalesce) return key;
     return key.append(out.event.name).append(1, '\0').append(out.key);
 }
@@ -175,8 +175,9 @@ ARKE_COLD_INLINE bool peer::may_wait(std::size_t more, bool is_control, const ou
         }
         return true;
     }
-    // Where it cannot take its place, the older one stays: something late is better than nothing.
-    if (settings().on_overflow == overflow::drop) {
+    // Where it cannot take its place, the older one stays: something late is better than nothing. But who asks and does not read
+    // would wait for ever for an answer that was dropped.
+    if (settings().on_overflow == overflow::drop && (out == nullptr || !out->is_awaited())) {
         // The one pong that may wait is no reason to lose a peer that the application wants to keep.
         if (!is_control) dropped.overflow.add();
         return is_control;
@@ -233,21 +234,21 @@ ARKE_INLINE char* peer::reserve_after_flush(std::size_t size) {
 ARKE_INLINE bool peer::send(const outgoing& out, std::string& why) {
     if (state_ != state::open) return true;
     const auto& speaks = owner_->protocol_at(protocol_index_);
-    const auto form = out.measure(speaks, why);
+    const auto form = speaks.measure(out, why);
     if (!form) return false;
-    if (out.is_native) {
+    if (speaks.is_bare(out)) {
         send(form->code, out.event.data);
         return true;
     }
     const auto size = wire::frame_header_size(form->size) + form->size;
     // What fits is written where it is sent from.
     if (char* const at = reserve(size)) {
-        out.write(at, speaks, *form);
-        loop_->counters().sent.events.add();
+        speaks.write_frame(at, *form, out);
+        count_sent(out);
         return true;
     }
     shared_frame_ptr frame{new shared_frame{size}};
-    out.write(frame->data(), speaks, *form);
+    speaks.write_frame(frame->data(), *form, out);
     send_shared(frame, out);
     return true;
 }
@@ -552,6 +553,7 @@ ARKE_INLINE void peer::schedule() {
         // The pong is not waited for to the end: the next silence begins with it.
         if (pinged_) due = std::min(due, loop_->now() + ping_after());
         if (lagging_) due = std::min<millis>(due, last_progress_ + c.write_timeout.count());
+        due = std::min(due, requests_due());
     } else {
         due = last_progress_ + c.close_timeout.count();
     }
@@ -564,7 +566,8 @@ ARKE_INLINE void peer::on_timer(millis now) {
         const auto silence = now - last_heard_;
         if (silence >= c.pong_timeout.count()) return abort(errc::pong_timeout);
         if (lagging_ && now - last_progress_ >= c.write_timeout.count()) return abort(errc::write_timeout);
-        if (silence >= ping_after() && !pinged_) {
+        if (requests_due() <= now) expire_requests(now);
+        if (state_ == state::open && silence >= ping_after() && !pinged_) {
             pinged_ = true;
             if (lagging_) {
                 // Behind what waits, so that whoever reads it all can answer. Two bytes pass the bound, once until we hear.

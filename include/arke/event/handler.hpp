@@ -14,7 +14,9 @@
 #include <utility>
 
 #include <arke/base/bytes.hpp>
+#include <arke/event/answer.hpp>
 #include <arke/event/event_view.hpp>
+#include <arke/event/outgoing.hpp>
 #include <arke/event/value.hpp>
 
 /// From any callable to an object with one virtual function, whose parameter types decide what is decoded.
@@ -29,9 +31,10 @@ namespace arke {
 
 class connection;
 
-/// Takes the answer to an event that was asked. The data is a view that lives for the call.
+/// Takes the answer to an event that was asked. The views live for the call.
 struct answer_sink {
     virtual void answer(value_kind kind, std::string_view data) = 0;
+    virtual void refuse(refusal_reason reason, std::string_view text) = 0;
 
 protected:
     ~answer_sink() = default;
@@ -61,7 +64,7 @@ public:
     /// Lets through what the function throws, and std::invalid_argument for an answer that cannot be sent.
     virtual bool run(basic_event_call<Base>& call) = 0;
 
-    /// Whether the function returns a value.
+    /// Whether the function returns a value, now or later.
     virtual bool answers() const noexcept = 0;
 };
 
@@ -145,13 +148,65 @@ concept awaitable_result = requires(R& r) {
 || requires(R& r) { r.operator co_await(); }
 || requires(R& r) { operator co_await(r); };
 
+/// What Boost.Asio's awaitable looks like: this layer knows none.
+template <class R>
+concept spawnable = requires {
+    typename R::value_type;
+    typename R::executor_type;
+}
+&&awaitable_result<R>;
+
+/// How a coroutine that a handler is goes on after the call. Defined beside the connection, which has the executor.
+///
+///     static void start(intrusive_ptr<handler_base> keep, basic_event_call<Base>& call, F make_awaitable);
+template <class Base>
+struct coroutine_runner;
+
+template <class R>
+constexpr void check_answer() {
+    if constexpr (is_answer<R>)
+        check_answer<typename R::value_type>();
+    else if constexpr (!std::is_void_v<R>)
+        check_sendable<std::remove_cvref_t<R>>();
+}
+
 template <class R>
 constexpr void check_result() {
-    static_assert(!awaitable_result<R>,
-                  "arke: this handler is a coroutine, and nobody would resume it: return void or a value, and start "
-                  "the coroutine with "
-                  "co_spawn(c.get_executor(), ...).");
-    if constexpr (!std::is_void_v<R> && !awaitable_result<R>) check_sendable<std::remove_cvref_t<R>>();
+    if constexpr (spawnable<R>) {
+        check_answer<typename R::value_type>();
+    } else {
+        static_assert(!awaitable_result<R>,
+                      "arke: this handler is a coroutine that nobody would resume: return void, a value, or "
+                      "boost::asio::awaitable<...>.");
+        if constexpr (!awaitable_result<R>) check_answer<R>();
+    }
+}
+
+/// What is kept in a coroutine's frame must not view what is gone when it resumes.
+template <class P>
+constexpr void check_coroutine_parameter() {
+    using value = std::remove_cvref_t<P>;
+    static_assert(!std::is_reference_v<P>,
+                  "arke: a coroutine goes on after the call that gave it its value: take the value by value, not by "
+                  "reference.");
+    static_assert(!std::is_same_v<value, std::string_view> && !std::is_same_v<value, bytes_view>,
+                  "arke: a coroutine goes on after the call that gave it its view: take std::string or arke::bytes.");
+}
+
+/// Gives whoever asked what a handler returned.
+template <class Result>
+void give_answer(answer_sink& to, const Result& result) {
+    if constexpr (is_answer<Result>) {
+        if (result.is_refused())
+            to.refuse(refusal_reason::refused, result.why());
+        else if constexpr (std::is_void_v<typename Result::value_type>)
+            to.answer(value_kind::nothing, {});
+        else
+            give_answer(to, *result);
+    } else {
+        const encoded_value encoded = encode_value(result);
+        to.answer(encoded.kind(), encoded.data());
+    }
 }
 
 /// An empty std::function or null pointer would throw once for each event; its registration is the better place.
@@ -247,7 +302,7 @@ public:
         return true;
     }
 
-    bool answers() const noexcept override { return emittable<result>; }
+    bool answers() const noexcept override { return has_answer<result>(); }
 
 private:
     static auto probe() {
@@ -262,6 +317,14 @@ private:
     }
     using result = typename decltype(probe())::type;
 
+    template <class R>
+    static consteval bool has_answer() {
+        if constexpr (spawnable<R>)
+            return has_answer<typename R::value_type>();
+        else
+            return is_answer<R> || emittable<R>;
+    }
+
     template <class... V>
     result invoke(basic_event_call<Base>& call, V&&... value) {
         if constexpr (TakesPeer)
@@ -272,14 +335,16 @@ private:
 
     template <class... V>
     void finish(basic_event_call<Base>& call, V&&... value) {
-        if constexpr (!emittable<result>) {  // void; what else cannot be sent was refused by a static_assert
+        if constexpr (spawnable<result>) {
+            coroutine_runner<Base>::start(boost::intrusive_ptr<handler_base>{this}, call,
+                                          [&] { return invoke(call, std::forward<V>(value)...); });
+        } else if constexpr (!has_answer<result>()) {  // void; what cannot be sent was refused by a static_assert
             invoke(call, std::forward<V>(value)...);
         } else if (call.sink == nullptr) {
             static_cast<void>(invoke(call, std::forward<V>(value)...));
         } else {
-            auto&& answer = invoke(call, std::forward<V>(value)...);
-            const encoded_value encoded = encode_value(std::as_const(answer));
-            call.sink->answer(encoded.kind(), encoded.data());
+            auto&& result_of_call = invoke(call, std::forward<V>(value)...);
+            give_answer(*call.sink, std::as_const(result_of_call));
         }
     }
 
@@ -341,10 +406,12 @@ boost::intrusive_ptr<basic_event_handler<Base>> make_basic_event_handler(F&& f) 
                     return pointer(new value_handler<Base, Connection, true, void, callable>(std::forward<F>(f)));
             } else if constexpr (peer && count == 2) {
                 using second = std::tuple_element_t<1, parameters>;
+                if constexpr (spawnable<typename call_operator<callable>::result>) check_coroutine_parameter<second>();
                 if constexpr (check_peer<Base, Connection, first>() && check_parameter<second>())
                     return pointer(new value_handler<Base, Connection, true, std::remove_cvref_t<second>, callable>(
                         std::forward<F>(f)));
             } else if constexpr (count == 1) {
+                if constexpr (spawnable<typename call_operator<callable>::result>) check_coroutine_parameter<first>();
                 if constexpr (check_parameter<first>())
                     return pointer(new value_handler<Base, Connection, false, std::remove_cvref_t<first>, callable>(
                         std::forward<F>(f)));
@@ -500,6 +567,17 @@ event_handler_ptr make_event_handler(F&& f) {
 template <class T, class Connection, class F>
 event_handler_ptr make_event_handler_as(F&& f) {
     return detail::make_basic_event_handler_as<T, connection, Connection>(std::forward<F>(f));
+}
+
+/// A handler that decides about a room: as make_event_handler(), with the room's name for a value.
+template <class Connection, class F>
+event_handler_ptr make_join_handler(F&& f) {
+    auto made = make_event_handler<Connection>(std::forward<F>(f));
+    if (!made->answers()) {
+        throw std::invalid_argument(
+            "on_join(): the handler returns nothing, so it decides nothing; return bool or arke::answer<void>");
+    }
+    return made;
 }
 
 /// A handler of something that is no event: called with the first of (connection&, Args...), (Args...), (connection&) and ()

@@ -22,7 +22,7 @@ ARKE_INLINE iris_parse parse_iris(std::string_view text, std::string_view prefix
     const auto type = rest.data() + name_end + 1;
     if (rest.size() < name_end + 3 || type[1] != ';' || type[0] < '0' || type[0] > '4') {
         return malformed(rest.find(';', name_end + 1) == std::string_view::npos ? "no ';' ends the type in "
-                                                                                 : "the type is none of 0 to 4 in ");
+                                                                                : "the type is none of 0 to 4 in ");
     }
     out.name = {rest.data(), name_end};
     out.kind = static_cast<value_kind>(type[0] - '0');

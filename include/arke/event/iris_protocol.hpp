@@ -21,22 +21,29 @@ public:
         std::string why;
         switch (event::parse_iris(message.data, prefix_, event, why)) {
             case event::iris_parse::native: return user.on_native(message);
-            case event::iris_parse::event: return user.on_event(event, nullptr);
+            case event::iris_parse::event: return user.on_event(event);
             case event::iris_parse::malformed: return user.on_malformed(why);
         }
     }
 
-    std::optional<form> measure(const event_view& event, std::string& why) const override {
+private:
+    std::optional<form> measure_event(const outgoing& out, std::string& why) const override {
+        if (out.is != outgoing::what::event) {
+            why = "this client speaks the protocol of 2016, which has no requests";
+            return std::nullopt;
+        }
         // Text, numbers and JSON were checked, or made, where they became an event's data; and nearly every name is ASCII.
+        const auto& event = out.event;
         unsigned not_plain = event.name.empty() || event.kind == value_kind::binary ? 1 : 0;
         for (const char c : event.name) not_plain |= (c == ';' ? 1U : 0U) | (static_cast<unsigned char>(c) & 0x80U);
         if (not_plain != 0 && !event::iris_can_carry(event, why)) return std::nullopt;
         return form{wire::opcode::text, event::iris_size(prefix_, event)};
     }
 
-    void write(char* out, const event_view& event) const noexcept override { event::write_iris(out, prefix_, event); }
+    void write_event(char* to, const outgoing& out) const noexcept override {
+        event::write_iris(to, prefix_, out.event);
+    }
 
-private:
     std::string prefix_;
 };
 
