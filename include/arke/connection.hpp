@@ -154,16 +154,16 @@ private:
                 whom.ask_each(
                     [in = std::make_shared<gathering>(std::move(handler), whom.owner_, whom.home(),
                                                       decode_limits{whom.owner_->settings().max_json_depth})](
-                        const std::string& id) -> std::unique_ptr<core::open_request> {
-                        return std::make_unique<detail::member_request<gathering>>(in, id);
+                        const std::string& id) -> core::requests::pointer {
+                        return std::make_shared<detail::member_request<gathering>>(in, id);
                     },
                     request, time);
             },
             token, *this, message_ptr{new message{what}}, timeout);
     }
     core::loop_ptr home() const;
-    void ask_each(const std::function<std::unique_ptr<core::open_request>(const std::string& id)>& make,
-                  const message_ptr& request, std::chrono::milliseconds timeout) const;
+    void ask_each(const std::function<core::requests::pointer(const std::string& id)>& make, const message_ptr& request,
+                  std::chrono::milliseconds timeout) const;
 
     core::endpoint_ptr owner_;
     core::peer_ptr speaker_;
@@ -390,8 +390,8 @@ private:
     friend class asker<connection>;
     template <class Base>
     friend struct detail::coroutine_runner;
-    friend void detail::put_request(const core::peer_ptr&, std::unique_ptr<core::open_request>, message_ptr,
-                                    std::chrono::milliseconds);
+    friend void detail::put_request(const core::peer_ptr&, const core::requests::pointer&, message_ptr,
+                                    std::chrono::milliseconds) noexcept;
 
     class asked;
     class later;
@@ -405,9 +405,9 @@ private:
     core::peer_ptr asked_peer() const { return core::peer_ptr{const_cast<connection*>(this)}; }
 
     core::requests& own_requests();
-    void put(std::unique_ptr<core::open_request> request, const outgoing& what, std::chrono::milliseconds timeout);
+    void put(const core::requests::pointer& request, const outgoing& what, std::chrono::milliseconds timeout);
     void complete(core::open_request& request, error_code why, const event_view& answer = {});
-    void complete_later(std::unique_ptr<core::open_request> request, error_code why, std::string text = {});
+    void complete_later(const core::requests::pointer& request, error_code why, std::string_view text = {});
     void dispatch(const event_view& event, asked* by);
     void settle(asked& by, bool heard);
     void refuse(std::uint32_t id, refusal_reason reason, std::string_view text);

@@ -2,7 +2,9 @@
 
 #include <arke/connection.hpp>
 
+#include <algorithm>
 #include <array>
+#include <new>
 #include <stdexcept>
 
 namespace arke {
@@ -67,9 +69,8 @@ ARKE_COLD_INLINE core::loop_ptr target::home() const {
     return speaker_ ? core::loop_ptr{&speaker_->on_loop()} : owner_->first_loop();
 }
 
-ARKE_COLD_INLINE void target::ask_each(
-    const std::function<std::unique_ptr<core::open_request>(const std::string& id)>& make, const message_ptr& request,
-    std::chrono::milliseconds timeout) const {
+ARKE_COLD_INLINE void target::ask_each(const std::function<core::requests::pointer(const std::string& id)>& make,
+                                       const message_ptr& request, std::chrono::milliseconds timeout) const {
     owner_->for_each(to_, [make, request, timeout](core::peer& p) {
         connection::of(p).put(make(p.id()), request->view(), timeout);
     });
@@ -145,17 +146,19 @@ ARKE_COLD_INLINE core::handler_set& connection::own_handlers() {
 
 ARKE_COLD_INLINE bool connection::off(handler_id handler) {
     if (!own_handlers_) return false;
+    // It may be running, so there must be room to keep it before it is taken out.
+    on_loop().make_room_to_retire();
     auto taken = own_handlers_->remove(handler);
     if (!taken) return false;
-    on_loop().retire(std::make_shared<decltype(taken)>(std::move(taken)));
+    on_loop().retire(std::move(taken));
     own_handlers_->compact();
     return true;
 }
 
 ARKE_COLD_INLINE void connection::off(std::string_view event) {
     if (!own_handlers_) return;
-    auto taken = own_handlers_->remove_event(event);
-    on_loop().retire(std::make_shared<decltype(taken)>(std::move(taken)));
+    on_loop().make_room_to_retire(own_handlers_->count_of(event));
+    own_handlers_->remove_event(event, [this](auto taken) { on_loop().retire(std::move(taken)); });
     own_handlers_->compact();
 }
 
@@ -233,47 +236,42 @@ ARKE_COLD_INLINE core::requests& connection::own_requests() {
     return *requests_;
 }
 
-ARKE_INLINE void detail::put_request(const core::peer_ptr& to, std::unique_ptr<core::open_request> request,
-                                     message_ptr what, std::chrono::milliseconds timeout) {
-    // Whoever drops it, because the loop has ended, has told who waits.
-    struct held {
-        std::unique_ptr<core::open_request> request;
-        held(std::unique_ptr<core::open_request> r) : request{std::move(r)} {}
-        held(held&&) noexcept = default;
-        held& operator=(held&&) = delete;
-        ~held() {
-            if (request) request->abandon();
-        }
-    };
-    held safe{std::move(request)};
-    if (!to) return;
-    to->on_loop().dispatch([to, safe = std::move(safe), what = std::move(what), timeout]() mutable {
-        connection::of(*to).put(std::move(safe.request), what->view(), timeout);
-    });
+ARKE_INLINE void detail::put_request(const core::peer_ptr& to, const core::requests::pointer& request, message_ptr what,
+                                     std::chrono::milliseconds timeout) noexcept {
+    // Nothing may be thrown at a coroutine that is about to wait. Where the request goes no further, its end tells who waits.
+    try {
+        if (!to) return;
+        to->on_loop().dispatch([to, request, what = std::move(what), timeout] {
+            to->guarded([&] { connection::of(*to).put(request, what->view(), timeout); });
+        });
+    } catch (...) {
+    }
 }
 
 ARKE_COLD_INLINE unsigned detail::json_depth_of(const core::peer_ptr& to) {
     return to ? to->owner().settings().max_json_depth : decode_limits{}.max_json_depth;
 }
 
-ARKE_INLINE void connection::put(std::unique_ptr<core::open_request> request, const outgoing& what,
+ARKE_INLINE void connection::put(const core::requests::pointer& request, const outgoing& what,
                                  std::chrono::milliseconds timeout) {
-    if (!is_open()) return complete_later(std::move(request), errc::disconnected);
+    if (!is_open()) return complete_later(request, errc::disconnected);
     const auto& limits = owner().settings();
-    std::string why;
-    const auto form = owner().protocol_at(protocol_index()).measure(what, why);
-    if (!form) return complete_later(std::move(request), errc::not_deliverable, std::move(why));
-    auto& table = own_requests();
-    if (table.open() >= limits.max_requests) return complete_later(std::move(request), errc::too_many_requests);
-    if (limits.on_overflow != overflow::close && is_lagging() && buffered() + form->size > limits.max_outbox_bytes)
-        return complete_later(std::move(request), errc::outbox_full);
     auto numbered = what;
     try {
-        numbered.id = table.add(request, on_loop().now() + timeout.count());
+        std::string why;
+        const auto form = owner().protocol_at(protocol_index()).measure(what, why);
+        if (!form) return complete_later(request, errc::not_deliverable, why);
+        auto& table = own_requests();
+        if (table.open() >= limits.max_requests) return complete_later(request, errc::too_many_requests);
+        if (limits.on_overflow != overflow::close && is_lagging() && buffered() + form->size > limits.max_outbox_bytes)
+            return complete_later(request, errc::outbox_full);
+        constexpr core::millis for_ever = core::millis{1} << 40;
+        numbered.id = table.add(request, on_loop().now() + std::min<core::millis>(timeout.count(), for_ever));
     } catch (const std::bad_alloc&) {
-        return complete_later(std::move(request), errc::out_of_memory);
+        return complete_later(request, errc::out_of_memory);
     }
-    static_cast<void>(send(numbered, why));
+    std::string ignored;
+    static_cast<void>(send(numbered, ignored));
     if (is_open()) schedule();
 }
 
@@ -282,11 +280,15 @@ ARKE_INLINE void connection::complete(core::open_request& request, error_code wh
 }
 
 /// No handler runs within the call that asks.
-ARKE_COLD_INLINE void connection::complete_later(std::unique_ptr<core::open_request> request, error_code why,
-                                                 std::string text) {
-    on_loop().post([held = core::peer_ptr{this}, request = std::move(request), why, text = std::move(text)] {
-        of(*held).complete(*request, why, {{}, value_kind::text, text});
-    });
+ARKE_COLD_INLINE void connection::complete_later(const core::requests::pointer& request, error_code why,
+                                                 std::string_view text) {
+    try {
+        on_loop().post([held = core::peer_ptr{this}, request, why, kept = std::string{text}] {
+            of(*held).complete(*request, why, {{}, value_kind::text, kept});
+        });
+    } catch (const std::bad_alloc&) {
+        guard({}, [&] { request->complete(why, {}, true); });
+    }
 }
 
 ARKE_INLINE core::millis connection::requests_due() const noexcept {
@@ -561,9 +563,7 @@ ARKE_INLINE void connection::left(std::string_view room) {
 ARKE_COLD_INLINE void connection::finish() {
     if (is_open()) {
         // The loop was taken from under it. No handler runs; but those that hold a handle to this connection hold themselves.
-        if (const auto open = std::move(requests_)) {
-            while (const auto request = open->take_any()) request->abandon();
-        }
+        requests_.reset();
         own_handlers_.reset();
         protocol_state_.reset();
         return;

@@ -105,7 +105,7 @@ public:
     }
     void off(std::string_view event) {
         state_->change([&](core::handler_set& set) {
-            set.remove_event(event);
+            set.remove_event(event, [](const core::any_handler_list::pointer&) {});  // of a copy: none is running
             set.compact();
             return true;
         });

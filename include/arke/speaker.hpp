@@ -114,49 +114,34 @@ public:
     static constexpr bool has_executor = !std::is_same_v<executor, on_its_loop>;
 
     explicit completion_handler(Handler h) : handler_{std::in_place, std::move(h)} {
-        if constexpr (has_executor) work_.emplace(executor_of_handler());
+        if constexpr (has_executor) {
+            work_.emplace(boost::asio::associated_executor<Handler, on_its_loop>::get(*handler_, on_its_loop{}));
+        }
     }
 
-    /// On the loop that it belongs to, or anywhere when it has an executor.
+    /// On the loop that it belongs to, or anywhere when it has an executor; there it runs now, where that may be, or `later`.
     template <class... Args>
-    void complete(Args... args) {
+    void complete(bool later, Args... args) {
+        auto h = std::move(*handler_);
+        handler_.reset();
         if constexpr (has_executor) {
-            const auto on = executor_of_handler();
-            boost::asio::dispatch(on, bound(std::move(args)...));
+            const auto on = boost::asio::associated_executor<Handler, on_its_loop>::get(h, on_its_loop{});
+            auto bound = [h = std::move(h), given = std::make_tuple(std::move(args)...)]() mutable {
+                std::apply([&](auto&&... a) { std::move(h)(std::move(a)...); }, std::move(given));
+            };
+            if (later)
+                boost::asio::post(on, std::move(bound));
+            else
+                boost::asio::dispatch(on, std::move(bound));
             work_.reset();
         } else {
-            auto h = std::move(*handler_);
-            handler_.reset();
             std::move(h)(std::move(args)...);
         }
-    }
-
-    /// The same where the loop has ended: who has no executor is not told.
-    template <class... Args>
-    void abandon(Args... args) {
-        if constexpr (has_executor) {
-            const auto on = executor_of_handler();
-            boost::asio::post(on, bound(std::move(args)...));
-            work_.reset();
-        }
-        handler_.reset();
     }
 
     bool is_done() const noexcept { return !handler_; }
 
 private:
-    template <class... Args>
-    auto bound(Args... args) {
-        auto h = std::move(*handler_);
-        handler_.reset();
-        return [h = std::move(h), given = std::make_tuple(std::move(args)...)]() mutable {
-            std::apply([&](auto&&... a) { std::move(h)(std::move(a)...); }, std::move(given));
-        };
-    }
-    executor executor_of_handler() const {
-        return boost::asio::associated_executor<Handler, on_its_loop>::get(*handler_, on_its_loop{});
-    }
-
     struct nothing {
         explicit nothing(const on_its_loop&) {}
     };
@@ -175,25 +160,25 @@ class typed_request final : public core::open_request {
 public:
     typed_request(Handler h, const decode_limits& limits) : handler_{std::move(h)}, limits_{limits} {}
 
-    void complete(error_code why, const event_view& answer) override {
+    ~typed_request() override {
+        if constexpr (completion_handler<Handler>::has_executor) {
+            if (handler_.is_done()) return;
+            try {
+                complete(errc::disconnected, {}, true);
+            } catch (...) {
+                // No memory to tell it.
+            }
+        }
+    }
+
+    void complete(error_code why, const event_view& answer, bool within_ask) override {
         if constexpr (std::is_void_v<T>) {
-            handler_.complete(why);
+            handler_.complete(within_ask, why);
         } else {
             T value{};
             std::string text;
             why = take_answer(why, answer, limits_, value, text);
-            handler_.complete(why, std::move(value));
-        }
-    }
-
-    void abandon() noexcept override {
-        try {
-            if constexpr (std::is_void_v<T>)
-                handler_.abandon(make_error_code(errc::disconnected));
-            else
-                handler_.abandon(make_error_code(errc::disconnected), T{});
-        } catch (...) {
-            // No memory to tell it, and no loop to tell it on.
+            handler_.complete(within_ask, why, std::move(value));
         }
     }
 
@@ -214,11 +199,11 @@ public:
     ~gathering() {
         try {
             if constexpr (completion_handler<Handler>::has_executor) {
-                handler_.abandon(std::move(results_));  // by post: the caller may still be starting it
+                handler_.complete(true, std::move(results_));
             } else if (home_) {
                 home_->post([h = std::move(handler_), r = std::move(results_), owner = owner_]() mutable {
                     try {
-                        h.complete(std::move(r));
+                        h.complete(false, std::move(r));
                     } catch (...) {
                         owner->try_to_log([] { return std::string{"a handler of ask() threw"}; });
                     }
@@ -254,13 +239,18 @@ template <class Gathering>
 class member_request final : public core::open_request {
 public:
     member_request(std::shared_ptr<Gathering> in, std::string id) : in_{std::move(in)}, id_{std::move(id)} {}
-    void complete(error_code why, const event_view& answer) override { in_->add(id_, why, answer); }
-    void abandon() noexcept override {
+    ~member_request() override {
+        if (!in_) return;
         try {
-            in_->add(id_, errc::disconnected, {});
+            complete(errc::disconnected, {}, true);
         } catch (...) {
             // It is missing from both lists then.
         }
+    }
+
+    void complete(error_code why, const event_view& answer, bool) override {
+        const auto in = std::move(in_);
+        in->add(id_, why, answer);
     }
 
 private:
@@ -274,8 +264,8 @@ inline void check_timeout(std::chrono::milliseconds timeout) {
 }
 
 /// Puts a request to a peer, from any thread. A null peer is one that is gone.
-void put_request(const core::peer_ptr& to, std::unique_ptr<core::open_request> request, message_ptr what,
-                 std::chrono::milliseconds timeout);
+void put_request(const core::peer_ptr& to, const core::requests::pointer& request, message_ptr what,
+                 std::chrono::milliseconds timeout) noexcept;
 
 unsigned json_depth_of(const core::peer_ptr& to);
 
@@ -367,7 +357,7 @@ private:
             [](auto handler, core::peer_ptr peer, message_ptr request, std::chrono::milliseconds time,
                decode_limits l) {
                 using made = detail::typed_request<T, std::decay_t<decltype(handler)>>;
-                detail::put_request(peer, std::make_unique<made>(std::move(handler), l), std::move(request), time);
+                detail::put_request(peer, std::make_shared<made>(std::move(handler), l), std::move(request), time);
             },
             token, to, message_ptr{new message{what}}, timeout, limits);
     }

@@ -29,7 +29,9 @@ const std::string victim_id(40, 'v');
 /// A server with somebody who is none of this business, and all that can happen to a connection, step by step.
 class life {
 public:
-    life(config settings, bool sends_in_batches) : server_{std::move(settings), 1, sends_in_batches} {
+    /// The victim speaks the protocol of 2016 or arke.v1.
+    life(config settings, bool sends_in_batches, bool speaks_v1)
+        : server_{std::move(settings), 1, sends_in_batches}, speaks_v1_{speaks_v1} {
         server_.on_connection([this](connection& c) { (c.id() == victim_id ? victims_ : others_) += 1; });
         server_.on_disconnect([this](connection& c) { (c.id() == victim_id ? victims_ : others_) -= 1; });
         server_.on("say", [](connection& c, const std::string& text) { c.to(room).emit("said", text); });
@@ -41,9 +43,21 @@ public:
         server_.on("leave", [](connection& c) { c.leave(other_room); });
         server_.on("listen", [](connection& c) {
             c.on("own", [](connection& again, std::string_view text) { again.emit("own", text); });
+            // They take themselves out while they run, and use what they captured after it.
+            const auto id = std::make_shared<handler_id>();
+            *id = c.on("own", [id, kept = std::string(100, 'k')](connection& again, std::string_view text) {
+                again.off(*id);
+                CHECK(kept.size() == 100);
+                static_cast<void>(text);
+            });
+            c.on("once", [kept = std::string(100, 'k')](connection& again) {
+                again.off("once");
+                CHECK(kept.size() == 100);
+            });
             c.on_leave([](std::string_view) {});
         });
         server_.on_message([](connection& c, message_view m) { c.emit_message(m); });
+        server_.on_join([](std::string_view) { return true; });
         server_.on_error([](const error_report&) {});
         bystander_ = &server_.connect("bystander");
         // The test's own memory for what is heard is not what fails.
@@ -82,16 +96,39 @@ public:
             });
         };
         expected_.reserve(1UL << 20U);
-        step([&] { victim_ = &server_.connect(victim_id); });
+        step([&] { victim_ = speaks_v1_ ? &server_.connect_v1(victim_id) : &server_.connect(victim_id); });
         if (victim_ != nullptr && !victim_->was_refused()) {
             auto& v = *victim_;
             v.stream().sent.reserve(1UL << 20U);
             step([&] { v.emits("join"); });
             step([&] { v.emits("listen"); });
             step([&] { v.emits("own", std::string(200, 'o')); });
+            step([&] { v.emits("once"); });
             // No arrays and objects: nlohmann's json needs memory to free those, and ends the program when there is none.
             step([&] { v.emits("add", 4711); });
-            step([&] { v.says(std::string(20'000, 'm')); });
+            step([&] { v.speaks(outgoing::native(true, std::string(20'000, 'm'))); });
+            if (speaks_v1_) {
+                step([&] { v.asks(7, "add", 4711); });
+                step([&] { v.asks(8, "nobody knows this event, whose name needs memory"); });
+                step([&] { v.says("j9 a room that was asked for, whose name needs memory"); });
+                for (const bool is_answered : {true, false}) {
+                    step([&] {
+                        server_.in_turn([&] {
+                            ++asked_;
+                            server_.find(victim_id).ask<std::string>(
+                                "how many?", std::string(50, 'q'), std::chrono::seconds{3},
+                                [this](error_code, const std::string&) { ++completed_; });
+                        });
+                    });
+                    if (is_answered) step([&] { v.answers(0, std::string(50, 'a')); });
+                }
+                step([&] {
+                    ++asked_;
+                    server_.to(victim_id).ask<std::string>("who?", std::chrono::seconds{3},
+                                                           [this](const ask_results<std::string>&) { ++completed_; });
+                    server_.settle();
+                });
+            }
             step([&] {
                 v.sends(client_frame(0x01, std::string(300, 'f')) + client_frame(0x80, std::string(300, 'g')));
             });
@@ -139,6 +176,8 @@ public:
     void check() {
         CHECK(others_ == 1);
         CHECK(victims_ == 0);
+        // Once at the most; and each, but where there was no memory to ask, or to say so.
+        CHECK(completed_ <= asked_);
         CHECK(bystander_->heard() == expected_);
         CHECK(bystander_->stream().misuse == "");
         CHECK(server_.size() == 1);
@@ -165,21 +204,24 @@ private:
     testing::basic_server<trace> server_;
     client* bystander_ = nullptr;
     client* victim_ = nullptr;
+    bool speaks_v1_;
     int others_ = 0;
     int victims_ = 0;
+    int asked_ = 0;
+    int completed_ = 0;
     std::string expected_;
 };
 
-void live(config settings, bool sends_in_batches, std::size_t times) {
+void live(config settings, bool sends_in_batches, std::size_t times, bool speaks_v1 = false) {
     settings.listener.write_buffer_size = 16 * 1024;
     settings.pong_timeout = std::chrono::seconds{90};
     settings.max_message_size = 64 * 1024;
     std::size_t nth = 0;
     std::size_t ends = 0;
     for (bool struck = true; struck; ++nth) {
-        CAPTURE(nth, times, sends_in_batches);
+        CAPTURE(nth, times, sends_in_batches, speaks_v1);
         {
-            life l{settings, sends_in_batches};
+            life l{settings, sends_in_batches, speaks_v1};
             struck = l.run(nth, times);
             l.check();
             ends += l.ends();
@@ -201,6 +243,10 @@ TEST_CASE("the same where there is none for the rest of what is being done") {
 TEST_CASE("the same with the other ways of a slow reader") {
     live({.max_outbox_bytes = 8 * 1024, .on_overflow = GENERATE(overflow::close, overflow::drop, overflow::coalesce)},
          false, GENERATE(std::size_t{1}, memory_shortage::for_good));
+}
+
+TEST_CASE("the same with requests in both directions") {
+    live({}, GENERATE(false, true), GENERATE(std::size_t{1}, memory_shortage::for_good), true);
 }
 
 }  // namespace

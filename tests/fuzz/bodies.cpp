@@ -7,6 +7,8 @@
 #include <arke/core/metrics.ipp>
 #include <arke/core/peer.ipp>
 #include <arke/event/event_view.ipp>
+#include <arke/event/arke_v1.ipp>
+#include <arke/event/arke_v1_protocol.ipp>
 #include <arke/event/iris.ipp>
 #include <arke/event/value.ipp>
 #include <arke/http/file_folder.ipp>

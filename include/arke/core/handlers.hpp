@@ -31,8 +31,15 @@ public:
     /// compact().
     pointer remove(handler_id id);
 
-    /// Takes all out.
-    std::vector<pointer> clear();
+    std::size_t size() const noexcept { return entries_.size(); }
+
+    /// Takes all out, and gives each to f(pointer).
+    template <class F>
+    void clear(F&& f) {
+        for (auto& e : entries_) {
+            if (e.handler) f(std::exchange(e.handler, nullptr));
+        }
+    }
 
     /// Closes the gaps. Not while the list runs.
     void compact();
@@ -90,8 +97,18 @@ struct handler_set {
     /// Takes a handler out, of whatever it is a handler; null when there is none of that id.
     any_handler_list::pointer remove(handler_id id);
 
-    /// Takes all handlers of an event out.
-    std::vector<any_handler_list::pointer> remove_event(std::string_view event);
+    /// Takes all handlers of an event out, and gives each to f(pointer), at most as many as count_of(): they may be running.
+    template <class F>
+    void remove_event(std::string_view event, F&& f) {
+        const auto found = events.find(event);
+        if (found == events.end()) return;
+        has_gaps = true;
+        found->second.clear(f);
+    }
+    std::size_t count_of(std::string_view event) const {
+        const auto found = events.find(event);
+        return found == events.end() ? 0 : found->second.size();
+    }
 
     /// Closes the gaps, unless a handler is on the stack.
     void compact();

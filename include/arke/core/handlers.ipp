@@ -13,14 +13,6 @@ ARKE_COLD_INLINE any_handler_list::pointer any_handler_list::remove(handler_id i
     return nullptr;
 }
 
-ARKE_COLD_INLINE std::vector<any_handler_list::pointer> any_handler_list::clear() {
-    std::vector<pointer> taken;
-    for (auto& e : entries_) {
-        if (e.handler) taken.push_back(std::exchange(e.handler, nullptr));
-    }
-    return taken;
-}
-
 ARKE_COLD_INLINE void any_handler_list::compact() {
     std::erase_if(entries_, [](const entry& e) { return !e.handler; });
 }
@@ -35,13 +27,6 @@ ARKE_COLD_INLINE any_handler_list::pointer handler_set::remove(handler_id id) {
     }
     has_gaps = has_gaps || taken;
     return taken;
-}
-
-ARKE_COLD_INLINE std::vector<any_handler_list::pointer> handler_set::remove_event(std::string_view event) {
-    const auto found = events.find(event);
-    if (found == events.end()) return {};
-    has_gaps = true;
-    return found->second.clear();
 }
 
 ARKE_COLD_INLINE void handler_set::compact() {

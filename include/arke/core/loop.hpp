@@ -188,8 +188,8 @@ public:
         load_.fetch_add(1, std::memory_order_relaxed);
     }
 
-    /// One thing more can be retired than the connections need at their ends.
-    void make_room_to_retire() { make_room(retired_, 2 * load() + 1); }
+    /// So many things more can be retired than the connections need at their ends.
+    void make_room_to_retire(std::size_t more = 1) { make_room(retired_, 2 * load() + more); }
     void remove_load() noexcept { load_.fetch_sub(1, std::memory_order_relaxed); }
 
     /// What has happened on this loop. Changed on the loop, read by any thread.

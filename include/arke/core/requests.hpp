@@ -17,7 +17,8 @@
 
 namespace arke::core {
 
-/// A request that was put to a peer, until it is over. Whoever takes it out of its table calls one of both, once.
+/// A request that was put to a peer, until it is over. Its destruction before that tells those who wait elsewhere that there will
+/// be no answer: the loop has ended.
 class open_request {
 public:
     open_request() = default;
@@ -25,28 +26,26 @@ public:
     open_request& operator=(const open_request&) = delete;
     virtual ~open_request() = default;
 
-    /// It is answered (no error), or never will be; then the data is a sentence about it. On the peer's loop, in a turn, or
-    /// where there is no loop any more.
-    virtual void complete(error_code why, const event_view& answer) = 0;
-
-    /// The loop has ended without telling anybody. Tells those who wait elsewhere.
-    virtual void abandon() noexcept = 0;
+    /// It is answered (no error), or never will be; then the data is a sentence about it. Once; on the peer's loop, in a turn.
+    /// `within_ask`: the call that asks has not returned, so nothing may go on that waits for the answer.
+    virtual void complete(error_code why, const event_view& answer, bool within_ask = false) = 0;
 };
 
 /// The requests of one connection, in both directions. On its loop only.
 class requests {
 public:
-    using pointer = std::unique_ptr<open_request>;
+    using pointer =
+        std::shared_ptr<open_request>;  // shared, so that none is lost where there is no memory to pass it on
 
     // --- ours
 
-    /// Takes it, and gives it a number that no other open one has. Where it throws, the caller still has it.
-    std::uint32_t add(pointer& request, millis due) {
+    /// Gives it a number that no other open one has.
+    std::uint32_t add(const pointer& request, millis due) {
         while (open_.contains(next_id_)) ++next_id_;
         const auto id = next_id_;
         const auto at = by_time_.emplace(due, id).first;
         try {
-            open_.try_emplace(id).first->second = {std::move(request), due};
+            open_.try_emplace(id, entry{request, due});
         } catch (...) {
             by_time_.erase(at);
             throw;
