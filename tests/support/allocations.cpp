@@ -31,27 +31,63 @@ bool fails() noexcept {
 }  // namespace
 
 // Also under a sanitizer, which still sees malloc and free: what it cannot see is memory of new given to free(), and an
-// allocation that fails shows more.
+// allocation that fails shows more. The thread sanitizer's own operators cannot be replaced: what calls them is linked to these
+// functions instead, and what the standard library asks for within itself is not counted.
+#if defined(__has_feature)
+#if __has_feature(thread_sanitizer)
+#define ARKE_TEST_WRAPS_NEW
+#endif
+#endif
+
+#ifdef ARKE_TEST_WRAPS_NEW
+// The names are those of --wrap, and of the operators in the ABI.
+#define ARKE_TEST_NEW __wrap__Znwm
+#define ARKE_TEST_NEW_NOTHROW __wrap__ZnwmRKSt9nothrow_t
+#define ARKE_TEST_DELETE __wrap__ZdlPv
+#define ARKE_TEST_DELETE_SIZED __wrap__ZdlPvm
+extern "C" {
+void* __real__Znwm(std::size_t size);
+void __real__ZdlPv(void* memory) noexcept;
+void* __wrap__Znwm(std::size_t size);
+void* __wrap__ZnwmRKSt9nothrow_t(std::size_t size, const std::nothrow_t&) noexcept;
+void __wrap__ZdlPv(void* memory) noexcept;
+void __wrap__ZdlPvm(void* memory, std::size_t) noexcept;
+}
+namespace {
+void* allocate(std::size_t size) { return __real__Znwm(size); }
+void release(void* memory) noexcept { __real__ZdlPv(memory); }
+}  // namespace
+#else
+#define ARKE_TEST_NEW operator new
+#define ARKE_TEST_NEW_NOTHROW operator new
+#define ARKE_TEST_DELETE operator delete
+#define ARKE_TEST_DELETE_SIZED operator delete
+namespace {
+void* allocate(std::size_t size) { return std::malloc(size == 0 ? 1 : size); }
+void release(void* memory) noexcept { std::free(memory); }
+}  // namespace
+#endif
+
 // Not inlined: g++ would see new's memory given to free() and warn.
-[[gnu::noinline]] void* operator new(std::size_t size) {
-    void* const memory = fails() ? nullptr : std::malloc(size == 0 ? 1 : size);
+[[gnu::noinline]] void* ARKE_TEST_NEW(std::size_t size) {
+    void* const memory = fails() ? nullptr : allocate(size);
     if (memory == nullptr) throw std::bad_alloc{};
     most_held = std::max(most_held, held += size_of(memory));
     return memory;
 }
 // A sanitizer has one of its own, whose memory our operator delete would not know.
-[[gnu::noinline]] void* operator new(std::size_t size, const std::nothrow_t&) noexcept {
+[[gnu::noinline]] void* ARKE_TEST_NEW_NOTHROW(std::size_t size, const std::nothrow_t&) noexcept {
     try {
-        return operator new(size);
+        return ARKE_TEST_NEW(size);
     } catch (...) {
         return nullptr;
     }
 }
-[[gnu::noinline]] void operator delete(void* memory) noexcept {
+[[gnu::noinline]] void ARKE_TEST_DELETE(void* memory) noexcept {
     held -= size_of(memory);
-    std::free(memory);
+    release(memory);
 }
-[[gnu::noinline]] void operator delete(void* memory, std::size_t) noexcept { operator delete(memory); }
+[[gnu::noinline]] void ARKE_TEST_DELETE_SIZED(void* memory, std::size_t) noexcept { ARKE_TEST_DELETE(memory); }
 
 namespace arke::test {
 
