@@ -149,3 +149,19 @@ TEST_CASE("while more waits for all than may, new ones hear 503, and then the la
     CHECK(server->metrics().closed.outbox_full == 1);
     CHECK(raw_client{server.port()}.get("/nowhere").status == 404);
 }
+
+TEST_CASE("who is refused at the end of the handshake is a connection until the socket is closed") {
+    running_server server{named(GENERATE(from_range(all_loops())), {.on_duplicate_id = duplicate_id::refuse})};
+    server->on_message([](connection& c, message_view m) { c.emit_message(m); });
+    server.start();
+    test::client ann{server.port(), "/?id=ann"};
+    raw_client other{server.port()};
+    other.send(upgrade_request("/?id=ann"));
+    CHECK(other.read_until("\r\n\r\n").starts_with("HTTP/1.1 409"));
+    // What was made for it and not taken has gone when the next is served.
+    ann.send("next");
+    CHECK(ann.receive() == "next");
+    CHECK(server->metrics().sockets == 2);
+    other.drop();
+    CHECK(eventually([&] { return server->metrics().sockets == 1; }));
+}

@@ -231,13 +231,13 @@ ARKE_COLD_INLINE void session::upgrade(const request& r, core::endpoint& to) {
         p->greet(greeting);
         std::string rest = in_.substr(served_);
         loop_->make_room_to_retire();
+        if (to.admit(*p) == core::hub::admission::refused) {
+            return refuse(wire::refuse_http(409, "A connection with this id is there already."));
+        }
         // From here on the peer counts the socket.
         upgraded_ = true;
         site_->load->connections.fetch_sub(1, std::memory_order_relaxed);
         site_->load->hand_over(*this, *p);
-        if (to.admit(*p) == core::hub::admission::refused) {
-            return refuse(wire::refuse_http(409, "A connection with this id is there already."));
-        }
         loop_->counters().count_answer(101);
         closing_ = true;
         cancel();
