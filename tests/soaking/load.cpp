@@ -47,6 +47,7 @@ public:
         std::cout << "server: " << server_.first_line() << " (port, loop), " << option("--threads", "1")
                   << " loop(s), seed " << option("--seed", "1") << std::endl;
         asio::co_spawn(context_, watch(), asio::detached);
+        asio::co_spawn(context_, keep_time(), asio::detached);
         asio::co_spawn(context_, work(), [this](const std::exception_ptr& thrown) {
             try {
                 if (thrown) std::rethrow_exception(thrown);
@@ -92,6 +93,15 @@ private:
             const auto all = world_.clients;
             for (auto* c : all) c->check_patience(steady::now());
             co_await world_.pause(milliseconds{seconds_ < 30 ? 200 : 1000});
+        }
+    }
+
+    /// How late the load itself is: what it says of the server's times is no better than that.
+    awaitable<void> keep_time() {
+        for (;;) {
+            const auto due = steady::now() + milliseconds{20};
+            co_await world_.pause(milliseconds{20});
+            latest_ = std::max(latest_, steady::now() - due);
         }
     }
 
@@ -256,6 +266,8 @@ private:
             std::printf("its loops: longest turn %.1f ms, longest handlers of one input %.1f ms\n",
                         static_cast<double>(a.longest_turn) / 1e3, static_cast<double>(a.longest_handler) / 1e3);
         }
+        std::printf("the load itself: %.1f ms late at most; %llu kept connections closed by then\n",
+                    std::chrono::duration<double, std::milli>(latest_).count(), number(n.kept_too_long));
         if (canary_) {
             std::printf("canary: %llu asked, %llu answered; p50 %.2f ms, p99 %.2f ms, max %.1f ms\n",
                         number(canary_->asked()), number(canary_->answered()), canary_->quantile(0.5),
@@ -294,6 +306,7 @@ private:
     std::vector<sample> samples_;
     std::vector<account> rests_;
     std::string ending_;
+    steady::duration latest_{0};
     bool is_done_ = false;
 };
 

@@ -61,6 +61,7 @@ public:
     void cut();       ///< FIN, or RST where something was not read.
 
     bool is_open() const { return socket_.is_open(); }
+    std::size_t unread() const { return in_.size() - begin_; }
     void check_patience(steady::time_point now);
 
 private:

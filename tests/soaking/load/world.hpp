@@ -32,7 +32,7 @@ struct counts {
     std::uint64_t said = 0, heard = 0, lost = 0, doubled = 0, outside = 0, joins = 0, leaves = 0;
     std::uint64_t big_messages = 0, big_bytes = 0;
     std::uint64_t busy_heard = 0, busy_skipped = 0, told_1013 = 0, cut_while_stuck = 0, caught_up = 0;
-    std::uint64_t resets = 0, attacks = 0, herds = 0, http_answers = 0;
+    std::uint64_t resets = 0, attacks = 0, herds = 0, http_answers = 0, kept_too_long = 0;
 };
 
 struct world {
