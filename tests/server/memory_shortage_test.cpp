@@ -75,3 +75,34 @@ TEST_CASE("a connection that finds no memory, at whatever step, is the only one 
     CHECK(server.stop() == "");
     CHECK(cut > 10);
 }
+
+TEST_CASE("a thread that speaks from outside and finds no memory, at whatever step, holds nobody up") {
+    const auto loop = GENERATE(from_range(all_loops()));
+    running_server server{quiet(loop)};
+    server->on_message([](connection& c, message_view m) { c.emit_message(m); });
+    server.start();
+    test::client bystander{server.port()};
+    const std::string text(100, 't');
+
+    std::size_t nth = 0;
+    std::size_t told = 0;
+    for (bool struck = true; struck; ++nth) {
+        CAPTURE(nth);
+        bool is_said = true;
+        {
+            const memory_shortage none{nth};
+            try {
+                server->to(arke::all).emit_message(text);
+            } catch (const std::bad_alloc&) {
+                is_said = false;
+            }
+            struck = none.struck();
+        }
+        if (is_said) REQUIRE(bystander.receive() == text);
+        if (!is_said) ++told;
+        REQUIRE(bystander.send("still here"));
+        REQUIRE(bystander.receive() == "still here");
+    }
+    CHECK(told > 2);
+    CHECK(server.stop() == "");
+}

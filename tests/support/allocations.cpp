@@ -89,6 +89,12 @@ void release(void* memory) noexcept { std::free(memory); }
 }
 [[gnu::noinline]] void ARKE_TEST_DELETE_SIZED(void* memory, std::size_t) noexcept { ARKE_TEST_DELETE(memory); }
 
+// What Asio keeps its operations in.
+extern "C" void* aligned_alloc(std::size_t alignment, std::size_t size) noexcept {
+    void* memory = nullptr;
+    return fails() || ::posix_memalign(&memory, std::max(alignment, sizeof memory), size) != 0 ? nullptr : memory;
+}
+
 namespace arke::test {
 
 std::size_t allocations() noexcept { return made; }

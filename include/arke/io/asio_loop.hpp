@@ -96,6 +96,28 @@ private:
     boost::intrusive_ptr<handler_memory> from_;
 };
 
+/// Where others have posted to a strand while a handler ran there, Asio needs memory to go on, by its recycling allocator and in
+/// a destructor: without any the program would end. So a handler keeps some of it meanwhile, which is there again afterwards.
+class memory_for_the_strand {
+public:
+    memory_for_the_strand() noexcept {
+        try {
+            memory_ = asio::recycling_allocator<unsigned char>{}.allocate(size);
+        } catch (...) {
+            // Then Asio may have less luck, or more.
+        }
+    }
+    memory_for_the_strand(const memory_for_the_strand&) = delete;
+    memory_for_the_strand& operator=(const memory_for_the_strand&) = delete;
+    ~memory_for_the_strand() {
+        if (memory_ != nullptr) asio::recycling_allocator<unsigned char>{}.deallocate(memory_, size);
+    }
+
+private:
+    static constexpr std::size_t size = 256;
+    unsigned char* memory_ = nullptr;
+};
+
 /// What is done on a loop's strand when an operation of the io_context is over.
 ///
 /// One type for all of them, because half of what a program with Arke compiles are Asio's templates, and those are made anew
@@ -140,10 +162,13 @@ public:
     executor_type get_executor() const noexcept { return on_; }
     allocator_type get_allocator() const noexcept { return allocator_type{memory_}; }
 
-    void operator()(const error_code& ec = {}) { run_(place_.data(), ec); }
+    void operator()(const error_code& ec = {}) {
+        const memory_for_the_strand kept;
+        run_(place_.data(), ec);
+    }
     template <class Detail>
     void operator()(const error_code& ec, Detail) {
-        run_(place_.data(), ec);
+        (*this)(ec);
     }
 
 private:
@@ -161,30 +186,33 @@ public:
     /// At least 1 KiB.
     std::size_t bytes(std::size_t most) const noexcept { return std::min(most, std::size_t{1024} << step_); }
 
-    /// Around the serving of what was read. `is_full`: it was as much as it may be, so there is probably more.
+    /// Around the serving of what was read. `is_full`: it was as much as it may be, so there is probably more. `most`: as for
+    /// bytes().
     class serving {
     public:
-        serving(fair_share& of, bool is_full) noexcept : of_{of}, is_full_{is_full} {
+        serving(fair_share& of, bool is_full, std::size_t most = ~std::size_t{0}) noexcept
+            : of_{of}, most_{most}, is_full_{is_full} {
             if (is_full_) began_ = std::chrono::steady_clock::now();
         }
         serving(const serving&) = delete;
         serving& operator=(const serving&) = delete;
         ~serving() {
-            if (is_full_) of_.note(std::chrono::steady_clock::now() - began_);
+            if (is_full_) of_.note(std::chrono::steady_clock::now() - began_, most_);
         }
 
     private:
         fair_share& of_;
+        std::size_t most_;
         bool is_full_;
         std::chrono::steady_clock::time_point began_;
     };
 
 private:
-    ARKE_COLD void note(std::chrono::nanoseconds took) noexcept {
+    ARKE_COLD void note(std::chrono::nanoseconds took, std::size_t most) noexcept {
         if (took < std::chrono::microseconds{500}) {
-            if (step_ != 15) ++step_;
+            if (step_ != 15 && std::size_t{1024} << step_ < most) ++step_;
         } else {
-            for (auto most = std::chrono::milliseconds{2}; took > most && step_ != 0; most *= 2) --step_;
+            for (auto enough = std::chrono::milliseconds{2}; took > enough && step_ != 0; enough *= 2) --step_;
         }
     }
 

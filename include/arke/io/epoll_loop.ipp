@@ -64,7 +64,7 @@ public:
         const bool is_full = taken == capacity;
         const bool more = is_full || hung_up_;
         {
-            const fair_share::serving now{share_, is_full};
+            const fair_share::serving now{share_, is_full, loop_.buffer_size_};
             if (!own.empty()) {
                 own = own.first(std::min(taken, own.size()));
                 user_->tell<&core::stream_user::on_filled>(own.size());

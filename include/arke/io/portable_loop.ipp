@@ -47,7 +47,7 @@ public:
             if (ec || !self->user_) return;
             const core::loop::turn guard{*self->loop_};
             // What the turn began with may have closed it, or paused it.
-            if (const auto user = self->user_; user && !self->paused_) user->guarded([&] { self->read(); });
+            if (self->user_ && !self->paused_) self->read();
         }));
     }
 
@@ -124,20 +124,20 @@ private:
         int exceptions_ = std::uncaught_exceptions();
     };
 
-    void read() {
+    void read() noexcept {
         const auto own = user_->has_wants() ? user_->wanted() : std::span<char>{};
         const auto share = share_.bytes(loop_->buffer_size_);
         const std::array<asio::mutable_buffer, 2> parts{asio::buffer(own.data(), own.size()),
                                                         asio::buffer(loop_->buffer_.get(), share)};
         error_code ec;
         auto taken = own.empty() ? stream_.read_some(asio::buffer(parts[1]), ec) : stream_.read_some(parts, ec);
-        if (ec == asio::error::would_block || ec == asio::error::try_again) return wait_to_read();
+        if (ec == asio::error::would_block || ec == asio::error::try_again) return read_on();
         if (ec) {
             ended_ = true;
             return user_->tell<&core::stream_user::on_end>(ec == asio::error::eof ? error_code{} : ec);
         }
         {
-            const fair_share::serving now{share_, taken == own.size() + share};
+            const fair_share::serving now{share_, taken == own.size() + share, loop_->buffer_size_};
             if (!own.empty()) {
                 const auto filled = std::min(taken, own.size());
                 user_->tell<&core::stream_user::on_filled>(filled);
@@ -146,7 +146,12 @@ private:
             if (taken != 0 && user_)
                 user_->tell<&core::stream_user::on_bytes>(std::span<char>{loop_->buffer_.get(), taken});
         }
-        if (user_) wait_to_read();
+        if (user_) read_on();
+    }
+
+    /// By the present user: it may be another than the one that was told of the last bytes.
+    void read_on() noexcept {
+        user_->guarded([this] { wait_to_read(); });
     }
 
     void wait_to_write() {
@@ -203,17 +208,19 @@ ARKE_INLINE void portable_loop::shut_down() {
 
 ARKE_INLINE core::transport* portable_loop::attach(native_socket fd, core::stream_user_ptr user) {
     boost::intrusive_ptr<socket> made;
+    bool is_owned = false;
     try {
         socket::stream stream{context()};
         // The protocol only serves for what Asio would open itself; this socket is open.
         error_code ec;
         stream.assign(asio::generic::stream_protocol{asio::ip::tcp::v4()}, fd, ec);
         if (ec) throw boost::system::system_error{ec};
+        is_owned = true;
         made.reset(new socket{*this, std::move(stream), std::move(user)});
         core::make_room(sockets_, 1);
         add_load();
     } catch (...) {
-        if (!made) close_socket(fd);
+        if (!is_owned) close_socket(fd);
         return nullptr;
     }
     made->place_ = sockets_.size();
