@@ -4,6 +4,8 @@
 #include <array>
 #include <boost/asio/executor_work_guard.hpp>
 #include <boost/asio/io_context.hpp>
+#include <boost/asio/post.hpp>
+#include <chrono>
 #include <functional>
 #include <memory>
 #include <string>
@@ -12,6 +14,7 @@
 #include <utility>
 #include <vector>
 
+#include "tests/support/allocations.hpp"
 #include "tests/support/catch.hpp"
 #include "tests/support/client.hpp"
 #include "tests/support/running_server.hpp"
@@ -44,6 +47,10 @@ class listener final : public core::stream_user {
 public:
     void on_bytes(std::span<char> bytes) override {
         heard.append(bytes.data(), bytes.size());
+        most_at_once = std::max(most_at_once, bytes.size());
+        const auto end = std::chrono::steady_clock::now() + bytes.size() * per_byte;
+        while (std::chrono::steady_clock::now() < end) {
+        }
         // The kernel may fill this memory again as soon as we return; and it may be written to.
         std::fill(bytes.begin(), bytes.end(), '#');
         if (then) then();
@@ -72,6 +79,8 @@ public:
     }
 
     std::string heard;
+    std::size_t most_at_once = 0;
+    std::chrono::nanoseconds per_byte{0};  // that it takes to serve one
     std::string out;
     std::size_t size = 0;
     std::size_t sent = 0;
@@ -84,13 +93,13 @@ public:
 
 using user_ptr = boost::intrusive_ptr<listener>;
 
-/// An io_uring loop with buffers for only two reads, and pairs of sockets whose one end it has.
+/// An io_uring loop, if not told otherwise with buffers for only two reads, and pairs of sockets whose one end it has.
 class bench {
 public:
-    explicit bench(bool one_thread) {
+    explicit bench(bool one_thread, std::size_t read_buffer_size = 4096) {
         listener_config settings;
         settings.loop = loop_kind::io_uring;
-        settings.read_buffer_size = 4096;
+        settings.read_buffer_size = read_buffer_size;
         loop = io::make_loop(context, 0, settings, one_thread);
     }
     ~bench() {
@@ -146,6 +155,20 @@ std::string pattern(std::size_t n, std::size_t size) {
     for (std::size_t i = 0; i != size; ++i) text[i] = static_cast<char>('a' + (i * 7 + n * 13 + i / 251) % 26);
     return text;
 }
+
+/// Says of `text`, from `said` on, what the kernel takes without waiting.
+void say_more(int fd, std::string_view text, std::size_t& said) {
+    while (said < text.size()) {
+        const auto n = ::send(fd, text.data() + said, text.size() - said, MSG_NOSIGNAL | MSG_DONTWAIT);
+        if (n <= 0) break;
+        said += static_cast<std::size_t>(n);
+    }
+}
+
+const std::size_t usual_size = listener_config{}.read_buffer_size;
+constexpr std::size_t first_share = 64 * 1024;
+// The first share then takes several milliseconds, and the next is smaller.
+constexpr std::chrono::nanoseconds slowly{100};
 
 }  // namespace
 
@@ -292,6 +315,163 @@ TEST_CASE(
             }));
     }
     CHECK(b.loop->load() == 0);
+}
+
+TEST_CASE("who says more than its share at once is told the rest after the others, in order, and then the end") {
+    if (!has_io_uring()) return;
+    bench b{GENERATE(true, false), usual_size};
+    const user_ptr talker{new listener};
+    const user_ptr quiet_one{new listener};
+    talker->per_byte = slowly;
+    const int loud = b.attach(talker);
+    const int fd = b.attach(quiet_one);
+    const auto text = pattern(1, 150'000);
+    say(loud, text);
+    ::shutdown(loud, SHUT_WR);
+    std::size_t before = 0;
+    talker->then = [&] {
+        if (std::exchange(before, talker->heard.size()) == 0) say(fd, "me too");
+    };
+    quiet_one->then = [&] { talker->then = nullptr; };
+    CHECK(b.until([&] { return talker->transport == nullptr; }));
+    CHECK(quiet_one->heard == "me too");
+    CHECK(before <= first_share);
+    CHECK(talker->most_at_once <= first_share);
+    CHECK(talker->heard == text + "<end>");
+}
+
+TEST_CASE("reads are paused and resumed while a share's rest waits: nothing is told meanwhile, nor lost") {
+    if (!has_io_uring()) return;
+    bench b{GENERATE(true, false), usual_size};
+    const user_ptr talker{new listener};
+    const user_ptr other{new listener};
+    talker->per_byte = slowly;
+    const int loud = b.attach(talker);
+    const int fd = b.attach(other);
+    const auto text = pattern(2, 150'000);
+    say(loud, text);
+    ::shutdown(loud, SHUT_WR);
+    int told = 0;
+    talker->then = [&] {
+        if (talker->transport == nullptr) return;
+        // Every second time it stays paused.
+        talker->transport->pause_reads(true);
+        if (++told % 2 == 0) talker->transport->pause_reads(false);
+    };
+    const auto end = std::chrono::steady_clock::now() + patience;
+    std::size_t asked = 0;
+    while (talker->transport != nullptr && std::chrono::steady_clock::now() < end) {
+        const auto before = told;
+        b.until([&] { return told != before || talker->transport == nullptr; });
+        if (talker->transport == nullptr || told % 2 == 0) continue;
+        // Another is served, and that more than once.
+        const auto silent = talker->heard;
+        for (int i = 0; i != 3; ++i) {
+            say(fd, "x");
+            ++asked;
+            CHECK(b.until([&] { return other->heard.size() == asked; }));
+        }
+        CHECK(talker->heard == silent);
+        b.in_turn([&] { talker->transport->pause_reads(false); });
+    }
+    CHECK(told > 3);
+    CHECK(talker->heard == text + "<end>");
+}
+
+TEST_CASE("who is closed while its share's rest waits hears no more, and all that it had is given back") {
+    if (!has_io_uring()) return;
+    bench b{GENERATE(true, false), usual_size};
+    // Told of its first bytes, of the last of its share, of the first that were held; or by another, who comes before these.
+    const int closed_at = GENERATE(1, 2, 3, 0);
+    const auto text = pattern(3, 150'000);
+    // Together they say more than the ring's memory has place for.
+    for (int n = 0; n != 6; ++n) {
+        const user_ptr talker{new listener};
+        const user_ptr other{new listener};
+        talker->per_byte = slowly;
+        const int loud = b.attach(talker);
+        const int fd = b.attach(other);
+        say(loud, text);
+        const auto close = [&] { std::exchange(talker->transport, nullptr)->close(n % 2 == 0); };
+        int times = 0;
+        std::size_t told = 0;
+        std::ptrdiff_t given_back = 0;
+        talker->then = [&] {
+            told = talker->heard.size();
+            if (++times == 1) say(fd, "close it");
+            if (times == closed_at) close();
+        };
+        other->then = [&] {
+            if (talker->transport == nullptr) return;
+            const auto before = bytes_held();
+            close();
+            given_back = before - bytes_held();
+        };
+        CHECK(b.until([&] { return talker->transport == nullptr && talker->use_count() == 1; }));
+        CHECK(b.until([&] { return other->heard == "close it"; }));
+        CHECK(talker->heard.size() == told);
+        CHECK(told < text.size());
+        CHECK(text.starts_with(talker->heard));
+        if (closed_at == 0) CHECK(given_back >= static_cast<std::ptrdiff_t>(text.size() - told));
+        CHECK(b.until([&, byte = '\0']() mutable {
+            const auto left = ::recv(loud, &byte, 1, MSG_DONTWAIT);
+            return left == 0 || (left < 0 && errno == ECONNRESET);
+        }));
+        b.in_turn([&] { std::exchange(other->transport, nullptr)->close(false); });
+    }
+    CHECK(b.loop->load() == 0);
+    const user_ptr last{new listener};
+    say(b.attach(last), text);
+    CHECK(b.until([&] { return last->heard.size() == text.size(); }));
+    CHECK(last->heard == text);
+}
+
+TEST_CASE("many talkers are told of in turn, a share of each; one that says little waits for no more than that") {
+    if (!has_io_uring()) return;
+    bench b{GENERATE(true, false), usual_size};
+    constexpr std::size_t count = 6;
+    constexpr std::size_t size = 1'000'000;
+    struct talker {
+        user_ptr user{new listener};
+        std::string text;
+        std::size_t said = 0;
+        std::size_t marked = 0;
+    };
+    std::array<talker, count> talkers;
+    const user_ptr quiet_one{new listener};
+    for (std::size_t n = 0; n != count; ++n) {
+        auto& t = talkers[n];
+        t.text = pattern(n, size);
+        t.user->per_byte = slowly;
+        const int fd = b.attach(t.user);
+        say_more(fd, t.text, t.said);
+        t.user->then = [&t, fd] { say_more(fd, t.text, t.said); };
+    }
+    const int fd = b.attach(quiet_one);
+    std::size_t most = 0;
+    std::size_t most_ahead = 0;
+    int rounds = 0;
+    quiet_one->then = [&] {
+        for (auto& t : talkers) {
+            most = std::max(most, t.user->heard.size() - std::exchange(t.marked, t.user->heard.size()));
+            most_ahead = std::max(most_ahead, t.said - t.user->heard.size());
+        }
+        ++rounds;
+        say(fd, "again");
+    };
+    say(fd, "again");
+    CHECK(b.until([&] {
+        return std::all_of(talkers.begin(), talkers.end(), [&](auto& t) { return t.user->heard.size() == size; });
+    }));
+    // It is served every round, or the next where the talkers have just emptied the ring's memory.
+    CHECK(most <= 3 * first_share);
+    CHECK(rounds >= 10);
+    // The rest waits in the kernel, and with those who say it.
+    CHECK(most_ahead <= 2 * usual_size);
+    std::size_t wrong = 0;
+    for (const auto& t : talkers)
+        if (t.user->heard != t.text) ++wrong;
+    CHECK(wrong == 0);
 }
 
 TEST_CASE("a queued send that the kernel takes in part is answered with what it took, and room is told of") {

@@ -85,8 +85,8 @@ struct listener_config {
     /// a proxy keep strangers away.
     std::string metrics_path{};
 
-    /// The receive buffer that all connections of a loop share, in bytes. At least 4 KiB. With loop_kind::io_uring also what one
-    /// connection may have served before it is the others' turn; the other loops read less at once where handlers take long.
+    /// The receive buffer that all connections of a loop share, in bytes. At least 4 KiB. Where handlers take long, less is read
+    /// at once; with loop_kind::io_uring, less is served at once.
     std::size_t read_buffer_size = 512 * 1024;
 
     /// What a loop gathers for its connections within a turn before it sends, in bytes. At least 1 KiB. Larger messages

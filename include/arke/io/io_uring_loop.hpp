@@ -11,6 +11,10 @@ namespace arke::io {
 /// meanwhile, so a busy loop makes one system call for a round of all its sockets. A wake-up serves a bounded number of
 /// rounds, so that timers and posts of the io_context get their turn.
 ///
+/// The kernel reads ahead, as far as the buffers reach. Of one that has said more than its fair share of a round the rest is
+/// copied and told in the rounds after, once the others have had theirs; its receive is cancelled meanwhile, so no more comes
+/// than was read before the round ended. Copied, because bytes that wait in the buffers would leave the others without.
+///
 /// Where one thread runs the io_context from beginning to end (`one_thread`), the kernel does its part only while that
 /// thread asks for it; the first turn settles which thread that is. Else a request belongs to the thread that made it,
 /// comes back when that thread ends, and is made again.

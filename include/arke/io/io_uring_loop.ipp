@@ -255,6 +255,7 @@ private:
     bool preparing_ = false;
     bool listens_anew_ = false;
     std::uint32_t batch_number_ = 0;
+    std::uint32_t round_ = 0;
     std::vector<queued> batch_;
     std::vector<completion> completions_;  // taken from the ring, from next_ on not yet served
     std::size_t next_ = 0;
@@ -362,7 +363,8 @@ public:
     /// Makes the requests be what they should be.
     void arrange() {
         const bool open = fd_ >= 0;
-        const bool wants_bytes = open && !paused_ && !ended_;
+        // While something is held the rest waits in the kernel, and in the peer.
+        const bool wants_bytes = open && !paused_ && !ended_ && !held_;
         const bool wants_receive = wants_bytes && !reads_itself_;
         const bool wants_wait = wants_bytes && reads_itself_;
         // One of the two, and the other only when the first is over: else bytes would overtake each other.
@@ -483,15 +485,17 @@ public:
         loop_.look_at(*this);
     }
 
-    /// Tells what waited for this: bytes that came while reads were paused, the end, or what a failing send has begun.
+    /// Tells what waited for this: bytes that were held, the end, or what a failing send has begun.
     void serve() {
         if (fd_ < 0) return go_if_forgotten();
         if (paused_) return;
         if (held_) {
-            const auto bytes = std::exchange(held_, nullptr);
-            user_->tell<&core::stream_user::on_bytes>(std::span<char>{bytes->data(), bytes->size()});
+            // What was told in this round was its share.
+            if (round_ == loop_.round_) return loop_.add_ready(*this);
+            tell_held();
+            if (held_ && !paused_) loop_.add_ready(*this);
         }
-        if (fd_ < 0 || paused_) return;
+        if (fd_ < 0 || paused_ || held_) return;
         if (end_waits_) {
             end_waits_ = false;
             return tell_end();
@@ -572,11 +576,67 @@ private:
 
     void hear(std::span<char> bytes) {
         fed_ = true;
-        if (!paused_ && !held_) return user_->tell<&core::stream_user::on_bytes>(bytes);
+        if (!paused_ && !held_) {
+            if (round_ != loop_.round_) {
+                round_ = loop_.round_;
+                heard_ = 0;
+            }
+            heard_ += static_cast<std::uint32_t>(bytes.size());
+            if (heard_ <= share_.bytes(everything)) return user_->tell<&core::stream_user::on_bytes>(bytes);
+            bytes = tell_share(bytes);
+            if (bytes.empty()) return;
+        }
+        hold(bytes);
+    }
+
+    /// More than its share of this round has come: tells what is left of the share, and answers the rest, which is for the rounds
+    /// after. One that says so much is better read by ourselves, and only as much as is told at once.
+    ARKE_COLD std::span<char> tell_share(std::span<char> bytes) {
+        const auto before = heard_ - bytes.size();
+        const auto share = share_.bytes(everything);
+        const auto now = share - std::min(share, before);
+        if (now != 0) {
+            const fair_share::serving measured{share_, before == 0};
+            user_->tell<&core::stream_user::on_bytes>(bytes.first(now));
+        }
+        if (fd_ < 0) return {};
+        reads_itself_ = true;
+        small_reads_ = 0;
+        if (!paused_) loop_.add_ready(*this);
+        return bytes.subspan(now);
+    }
+
+    /// Keeps a copy, so that the others have the ring's memory. What comes now the kernel has read already, or reads until it is
+    /// told to stop, at the end of this round.
+    ARKE_COLD void hold(std::span<char> bytes) {
         user_->guarded([&] {
-            if (!held_) held_ = std::make_unique<std::string>();
-            held_->append(bytes.data(), bytes.size());
+            if (!held_) held_ = std::make_unique<held_bytes>();
+            auto& [all, told] = *held_;
+            all.erase(0, std::exchange(told, 0));
+            all.append(bytes.data(), bytes.size());
         });
+        // It may have been told to stop before, between two of its reads, where it found nothing to cancel.
+        cancels_receive_ = false;
+        if (fd_ >= 0) loop_.look_at(*this);
+    }
+
+    /// One share of what is held.
+    void tell_held() {
+        // It may be closed meanwhile.
+        auto held = std::move(held_);
+        const auto left = std::span<char>{held->all}.subspan(held->told);
+        const auto now = left.first(share_.bytes(left.size()));
+        held->told += now.size();
+        {
+            const fair_share::serving measured{share_, now.size() != left.size()};
+            user_->tell<&core::stream_user::on_bytes>(now);
+        }
+        if (fd_ < 0) return;
+        if (now.size() != left.size()) {
+            held_ = std::move(held);
+        } else {
+            loop_.look_at(*this);
+        }
     }
 
     void end(int why) {
@@ -623,6 +683,13 @@ private:
         to.push_back(this);
     }
 
+    static constexpr auto everything = static_cast<std::size_t>(-1);
+
+    struct held_bytes {
+        std::string all;
+        std::size_t told = 0;  // of them
+    };
+
     bool receiving_ : 1 = false;  // the kernel has the request, or completions of it wait here
     bool cancels_receive_ : 1 = false;
     bool fed_ : 1 = false;           // by the receive that is under way
@@ -644,7 +711,9 @@ private:
     int fd_;
     io_uring_loop& loop_;
     core::stream_user_ptr user_;
-    std::unique_ptr<std::string> held_;  // what came while reads were paused
+    std::unique_ptr<held_bytes> held_;  // what came while reads were paused, or was more than its share
+    std::uint32_t round_ = 0;           // in which it was told something from the ring
+    std::uint32_t heard_ = 0;           // in that round
 };
 
 // ------------------------------------------------------------------------------------------------------------ the ring
@@ -988,6 +1057,7 @@ ARKE_INLINE bool io_uring_loop::run_round() {
     if (next_ == completions_.size() && ready_.empty()) return false;
     {
         const turn guard{*this};
+        ++round_;
         const auto end = std::min(completions_.size(), next_ + completions_per_round);
         while (next_ < end) {
             const auto c = completions_[next_++];
