@@ -77,10 +77,11 @@ public:
     /// at the latest after the timeout. For the rest as asker::ask(). A callback without an executor runs on the loop of the
     /// connection that asks, or on the server's first.
     template <class T, class Value, class Token = boost::asio::use_awaitable_t<>>
-    auto ask(std::string_view event, const Value& value, std::chrono::milliseconds timeout,
-             Token&& token = Token{}) const {
-        const auto encoded = encode_value(value);
-        return put<T>({event, encoded.kind(), encoded.data()}, timeout, std::forward<Token>(token));
+    auto ask(std::string_view event, Value&& value, std::chrono::milliseconds timeout, Token&& token = Token{}) const {
+        const auto encoded = encode_value(std::as_const(value));
+        const event_view asked{event, encoded.kind(), encoded.data()};
+        detail::check_temporary<Value, decltype(put<T>(asked, timeout, std::forward<Token>(token)))>();
+        return put<T>(asked, timeout, std::forward<Token>(token));
     }
     template <class T, class Token = boost::asio::use_awaitable_t<>>
     requires(!std::convertible_to<Token, std::chrono::milliseconds>) auto ask(std::string_view event,

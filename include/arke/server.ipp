@@ -184,9 +184,13 @@ private:
 
         void post_hurry(moment deadline, moment told_by) {
             loop_->post_to_strand([self = shared_from_this(), deadline, told_by] {
-                if (!self->cut_) return;
+                if (self->has_begun_ && !self->cut_) return;  // it is over
                 self->told_by_ = std::min({self->told_by_, told_by, deadline});
-                if (deadline < self->deadline_) self->set_deadline(deadline);
+                // What another thread posts may come before begin().
+                if (!self->has_begun_)
+                    self->deadline_ = std::min(self->deadline_, deadline);
+                else if (deadline < self->deadline_)
+                    self->set_deadline(deadline);
                 if (self->tell_) self->tell_some();
             });
         }
@@ -194,6 +198,7 @@ private:
     private:
         ARKE_COLD void begin() {
             began_ = std::chrono::steady_clock::now();
+            has_begun_ = true;
             cut_.emplace(loop_->context());
             tell_.emplace(loop_->context());
             set_deadline(deadline_);
@@ -275,6 +280,7 @@ private:
         moment began_;
         std::vector<core::stream_user_ptr> waiting_;
         std::size_t told_ = 0;
+        bool has_begun_ = false;
         std::optional<io::own_timer> cut_;
         std::optional<io::own_timer> tell_;
     };

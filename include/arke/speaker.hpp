@@ -263,6 +263,18 @@ inline void check_timeout(std::chrono::milliseconds timeout) {
         throw std::invalid_argument{"ask(): the timeout is not greater than zero; say how long an answer may take"};
 }
 
+/// g++ 12 destroys an aggregate twice that is made in braces within a co_await expression; what would be a crash is an error here.
+template <class Value, class Result>
+constexpr void check_temporary() {
+#if defined(__GNUC__) && !defined(__clang__) && __GNUC__ < 13
+    static_assert(
+        !(awaitable_result<Result> && !std::is_reference_v<Value> && std::is_aggregate_v<Value> &&
+          !std::is_trivially_destructible_v<Value>),
+        "arke: g++ 12 destroys an aggregate twice that is made within a co_await expression: give the value a name "
+        "before it is asked with.");
+#endif
+}
+
 /// Puts a request to a peer, from any thread. A null peer is one that is gone.
 void put_request(const core::peer_ptr& to, const core::requests::pointer& request, message_ptr what,
                  std::chrono::milliseconds timeout) noexcept;
@@ -330,12 +342,15 @@ public:
     ///
     /// A callback without an executor of its own runs on the connection's loop, as handlers do; after the loop's end it is
     /// destroyed without being called. Throws as emit() does. Threads: any.
+    ///
+    /// A Value may be anything that emit() takes. With g++ 12 an aggregate must have a name: co_await c.ask<int>("buy", order{...})
+    /// would destroy it twice, and does not compile.
     template <class T, class Value, class Token = boost::asio::use_awaitable_t<>>
-    auto ask(std::string_view event, const Value& value, std::chrono::milliseconds timeout,
-             Token&& token = Token{}) const {
-        const auto encoded = encode_value(value);
-        return put<T>(outgoing::request(0, {event, encoded.kind(), encoded.data()}), timeout,
-                      std::forward<Token>(token));
+    auto ask(std::string_view event, Value&& value, std::chrono::milliseconds timeout, Token&& token = Token{}) const {
+        const auto encoded = encode_value(std::as_const(value));
+        const auto what = outgoing::request(0, {event, encoded.kind(), encoded.data()});
+        detail::check_temporary<Value, decltype(put<T>(what, timeout, std::forward<Token>(token)))>();
+        return put<T>(what, timeout, std::forward<Token>(token));
     }
 
     /// The same without a value.

@@ -130,6 +130,7 @@ public:
 private:
     struct encoded;
     void take_out(peer& p, std::size_t index) noexcept;
+    void encode(encoded& frame, const outgoing& out, std::size_t index, const message* shared);
     void give(peer& p, encoded* frames, const outgoing& out, const message* shared);
     std::uint32_t next_mark();
 

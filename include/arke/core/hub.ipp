@@ -145,32 +145,44 @@ ARKE_INLINE std::uint32_t shard::next_mark() {
     return mark_;
 }
 
+ARKE_INLINE void shard::encode(encoded& frame, const outgoing& out, std::size_t index, const message* shared) {
+    auto& buffer = loop_.buffer();
+    const auto& speaks = hub_.protocol_at(index);
+    std::string why;
+    const auto form = speaks.measure(out, why);
+    const auto size = form ? wire::frame_header_size(form->size) + form->size : 0;
+    if (!form) {
+        frame.is = encoded::state::impossible;
+    } else if (size <= buffer.room() && size <= buffer.capacity() / 4) {
+        frame.is = encoded::state::in_turn_buffer;
+        frame.begin = buffer.size();
+        speaks.write_frame(buffer.append(size), *form, out);
+        frame.end = buffer.size();
+        buffer.pin();
+    } else {
+        if (shared != nullptr) {
+            frame.frame = shared->frame(speaks, index);
+        } else {
+            frame.frame.reset(new shared_frame{size});
+            speaks.write_frame(frame.frame->data(), *form, out);
+        }
+        frame.is = encoded::state::shared;
+    }
+}
+
 ARKE_INLINE void shard::give(peer& p, encoded* frames, const outgoing& out, const message* shared) {
     const std::size_t index = p.protocol_index();
     const auto& speaks = hub_.protocol_at(index);
     auto& frame = frames[speaks.is_bare(out) ? 0 : index];
     if (frame.is == encoded::state::unknown) {
-        auto& buffer = loop_.buffer();
-        std::string why;
-        const auto form = speaks.measure(out, why);
-        const auto size = form ? wire::frame_header_size(form->size) + form->size : 0;
-        if (!form) {
-            frame.is = encoded::state::impossible;
-        } else if (size <= buffer.room() && size <= buffer.capacity() / 4) {
-            frame.is = encoded::state::in_turn_buffer;
-            frame.begin = buffer.size();
-            speaks.write_frame(buffer.append(size), *form, out);
-            frame.end = buffer.size();
-            buffer.pin();
-        } else {
-            frame.is = encoded::state::shared;
-            if (shared != nullptr) {
-                frame.frame = shared->frame(speaks, index);
-            } else {
-                frame.frame.reset(new shared_frame{size});
-                speaks.write_frame(frame.frame->data(), *form, out);
-            }
-        }
+        // Without memory for the first form nobody has heard anything, and the caller is told; for a further one, it is those who
+        // need it that cannot go on.
+        if (std::all_of(frames, frames + max_protocols,
+                        [](const encoded& f) { return f.is == encoded::state::unknown; }))
+            encode(frame, out, index, shared);
+        else
+            p.guarded([&] { encode(frame, out, index, shared); });
+        if (frame.is == encoded::state::unknown) return;
     }
     switch (frame.is) {
         case encoded::state::in_turn_buffer: p.send_turn(frame.begin, frame.end, out); break;

@@ -147,6 +147,9 @@ public:
     /// The time at which this turn began.
     millis now() const noexcept { return now_; }
 
+    /// The time at this moment. A call to the system: now() is for what happens often.
+    millis clock() const noexcept { return read_clock(); }
+
     timing_wheel& timers() noexcept { return wheel_; }
     turn_buffer& buffer() noexcept { return buffer_; }
 

@@ -70,7 +70,8 @@ ARKE_COLD_INLINE void session::start(core::transport& t, int refusal) {
 }
 
 ARKE_COLD_INLINE void session::set_deadline() {
-    loop_->timers().schedule(*this, loop_->now() + site_->listener.handshake_timeout.count());
+    // From this moment, not from when a turn began that may have been long: who was just answered has the whole time.
+    loop_->timers().schedule(*this, loop_->clock() + site_->listener.handshake_timeout.count());
 }
 
 ARKE_COLD_INLINE void session::on_timer(core::millis) { end(false); }

@@ -459,7 +459,7 @@ public:
         auto taken = static_cast<std::size_t>(count);
         const bool is_full = taken == wanted.size() + rest.size();
         {
-            const fair_share::serving now{share_, is_full};
+            const fair_share::serving now{share_, is_full, loop_.buffers_.own().size()};
             if (!wanted.empty()) {
                 const auto filled = std::min(taken, wanted.size());
                 user_->tell<&core::stream_user::on_filled>(filled);
@@ -596,7 +596,7 @@ private:
         const auto share = share_.bytes(everything);
         const auto now = share - std::min(share, before);
         if (now != 0) {
-            const fair_share::serving measured{share_, before == 0};
+            const fair_share::serving measured{share_, before == 0, loop_.buffers_.own().size()};
             user_->tell<&core::stream_user::on_bytes>(bytes.first(now));
         }
         if (fd_ < 0) return {};
@@ -628,7 +628,7 @@ private:
         const auto now = left.first(share_.bytes(left.size()));
         held->told += now.size();
         {
-            const fair_share::serving measured{share_, now.size() != left.size()};
+            const fair_share::serving measured{share_, now.size() != left.size(), loop_.buffers_.own().size()};
             user_->tell<&core::stream_user::on_bytes>(now);
         }
         if (fd_ < 0) return;
