@@ -1,1 +1,1 @@
-export { Ws } from "./values.js";
+export { Refusal, Ws, WsError } from "./ws.js";

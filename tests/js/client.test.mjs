@@ -33,14 +33,17 @@ for (const file of ["iris-ws.js", "arke.js"]) {
         assert.equal(FakeWebSocket.last.url, "wss://example.com/chat");
     });
 
-    both("subprotocols are offered when there are any", () => {
+    both("subprotocols are offered when there are any, after the client's own", () => {
+        const own = file === "arke.js" ? ["arke.v1"] : [];
         const { Ws } = page(file);
         for (const none of [undefined, null, "", []]) {
             new Ws("ws://x", none);
-            assert.deepEqual(FakeWebSocket.last.protocols, []);
+            assert.deepEqual([...FakeWebSocket.last.protocols].flat(), own);
         }
         new Ws("ws://x", ["a", "b"]);
-        assert.deepEqual(FakeWebSocket.last.protocols, [["a", "b"]]);
+        assert.deepEqual([...FakeWebSocket.last.protocols].map(list => [...list]), [[...own, "a", "b"]]);
+        new Ws("ws://x", "a");
+        assert.deepEqual([...FakeWebSocket.last.protocols].flat(), [...own, "a"]);
     });
 
     both("without a WebSocket the constructor says what to pass", () => {
@@ -67,7 +70,7 @@ for (const file of ["iris-ws.js", "arke.js"]) {
         const calls = [];
         ws.OnDisconnect((...args) => calls.push(args));
         socket.end(1001, "the server stops");
-        assert.deepEqual(calls, [[1001, "the server stops"]]);
+        assert.deepEqual(calls, [[1001, "the server stops", ...(file === "arke.js" ? [true] : [])]]); // it comes back
     });
 
     both("Disconnect closes, with a code and a reason if given", () => {
