@@ -333,7 +333,7 @@ public:
     /// Sends a native message: text as text; bytes as config::binary_messages says; a received message as it came.
     void emit_message(std::string_view text);
     void emit_message(bytes_view data);
-    void emit_message(const message_view& message) { deliver(outgoing::native(message.is_text, message.data)); }
+    void emit_message(const message_view& message) { send_native(message.is_text, message.data); }
 
     /// Sends a ping with at most 125 bytes; its pong comes to on_pong.
     void ping(bytes_view payload = {});
@@ -403,6 +403,7 @@ private:
     // Speaking changes nothing that a user sees of the connection, and handles and targets do it through const too.
     void deliver(const outgoing& out) const { const_cast<connection&>(*this).deliver(out); }
     void deliver(const outgoing& out);
+    void send_native(bool is_text, std::string_view data);
     core::peer_ptr asked_peer() const { return core::peer_ptr{const_cast<connection*>(this)}; }
 
     core::requests& own_requests();

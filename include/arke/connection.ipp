@@ -178,9 +178,22 @@ ARKE_INLINE void connection::deliver(const outgoing& out) {
     });
 }
 
-ARKE_INLINE void connection::emit_message(std::string_view text) { deliver(detail::native_text(text)); }
+ARKE_INLINE void connection::emit_message(std::string_view text) {
+    const auto out = detail::native_text(text);
+    send_native(true, out.event.data);
+}
 
-ARKE_INLINE void connection::emit_message(bytes_view data) { deliver(detail::native_bytes(owner().settings(), data)); }
+ARKE_INLINE void connection::emit_message(bytes_view data) {
+    const auto out = detail::native_bytes(owner().settings(), data);
+    send_native(out.is == outgoing::what::text, out.event.data);
+}
+
+/// The shortest way, for what is said most: no protocol has a word in it.
+ARKE_INLINE void connection::send_native(bool is_text, std::string_view data) {
+    if (on_loop().in_turn() && owner().protocol_at(protocol_index()).has_bare_natives())
+        return send(is_text ? wire::opcode::text : wire::opcode::binary, data);
+    deliver(outgoing::native(is_text, data));
+}
 
 ARKE_COLD_INLINE void connection::ping(bytes_view payload) {
     if (payload.size() > wire::max_control_payload)

@@ -445,11 +445,11 @@ TEST_CASE("a room is asked: who answered what, and who did not and why") {
     CHECK_FALSE(got);
     server.pass(3100ms);
     REQUIRE(got);
-    std::vector<std::string> all;
-    for (const auto& g : got->answers) all.push_back(g.id + " " + g.value);
-    for (const auto& m : got->missing) all.push_back(m.id + " " + error(static_cast<errc>(m.why.value())));
-    std::sort(all.begin(), all.end());
-    CHECK(all == std::vector<std::string>{"anna yes", "ben no", "cleo " + error(errc::disconnected),
+    std::vector<std::string> heard_of;
+    for (const auto& g : got->answers) heard_of.push_back(g.id + " " + g.value);
+    for (const auto& m : got->missing) heard_of.push_back(m.id + " " + error(static_cast<errc>(m.why.value())));
+    std::sort(heard_of.begin(), heard_of.end());
+    CHECK(heard_of == std::vector<std::string>{"anna yes", "ben no", "cleo " + error(errc::disconnected),
                                           "dan " + error(errc::ask_timeout), "eve " + error(errc::not_deliverable)});
     dan.heard();
 }

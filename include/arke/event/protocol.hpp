@@ -88,8 +88,9 @@ public:
         if (!out.event.data.empty()) std::memcpy(to, out.event.data.data(), out.event.data.size());
     }
 
-    /// Whether the frame is the same in all protocols of which this is true: a native message without a prefix.
-    bool is_bare(const outgoing& out) const noexcept { return out.is_native() && native_prefix_.empty(); }
+    /// Whether native messages are as the application gives them, so that their frames are the same in all such protocols.
+    bool has_bare_natives() const noexcept { return native_prefix_.empty(); }
+    bool is_bare(const outgoing& out) const noexcept { return out.is_native() && has_bare_natives(); }
 
 private:
     /// The same for what is no native message.
