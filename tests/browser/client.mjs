@@ -8,6 +8,7 @@ import { existsSync, readFileSync } from "node:fs";
 import { createRequire } from "node:module";
 import { chromium } from "playwright-core";
 import { within } from "../support/program.mjs";
+import { goThrough, table } from "../support/request_table.mjs";
 import { RestartableServer } from "../support/restartable_server.mjs";
 
 const { WebSocketServer } = createRequire(new URL("../peers/package.json", import.meta.url))("ws");
@@ -64,6 +65,13 @@ const checks = {
             heard.push(await next(ws, "OnDisconnect"));
             return heard;
         }), [["early"], "arke.v1", 42, [true, "refused", "sold out"], [0, 255], ["answer 42"], ["hello"], [1005, "", false]]);
+    },
+
+    async "requests in both directions end as the table says"() {
+        const page = await open();
+        assert.deepEqual(await page.evaluate(
+            `(${goThrough})(${JSON.stringify(table)}, Ws, new Ws("/ws"))`), table.ends);
+        assert.deepEqual(errors.splice(0), ["secret"]);
     },
 
     async "the same as a module"() {

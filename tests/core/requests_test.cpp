@@ -450,7 +450,8 @@ TEST_CASE("a room is asked: who answered what, and who did not and why") {
     for (const auto& m : got->missing) heard_of.push_back(m.id + " " + error(static_cast<errc>(m.why.value())));
     std::sort(heard_of.begin(), heard_of.end());
     CHECK(heard_of == std::vector<std::string>{"anna yes", "ben no", "cleo " + error(errc::disconnected),
-                                          "dan " + error(errc::ask_timeout), "eve " + error(errc::not_deliverable)});
+                                               "dan " + error(errc::ask_timeout),
+                                               "eve " + error(errc::not_deliverable)});
     dan.heard();
 }
 

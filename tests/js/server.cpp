@@ -6,46 +6,17 @@
 
 #include <arke/arke.hpp>
 
-#include <boost/asio/awaitable.hpp>
-#include <boost/asio/steady_timer.hpp>
-#include <boost/asio/this_coro.hpp>
-#include <boost/asio/use_awaitable.hpp>
-
 #include <atomic>
 #include <chrono>
 #include <cstdint>
 #include <cstdlib>
 #include <iostream>
-#include <stdexcept>
 #include <string>
 #include <string_view>
 
-namespace asio = boost::asio;
+#include "tests/support/request_handlers.hpp"
+
 using namespace std::chrono_literals;
-
-struct order {
-    std::string item;
-    int count;
-};
-NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(order, item, count)
-
-/// What the server is to ask the page, and how long it waits.
-struct question {
-    std::string event;
-    int value;
-    int timeout;
-};
-NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(question, event, value, timeout)
-
-namespace {
-
-asio::awaitable<int> after(std::chrono::milliseconds time, int value) {
-    asio::steady_timer timer{co_await asio::this_coro::executor, time};
-    co_await timer.async_wait(asio::use_awaitable);
-    co_return value;
-}
-
-}  // namespace
 
 int main(int argc, char** argv) {
     arke::config settings{.endpoint = "/ws"};
@@ -54,30 +25,13 @@ int main(int argc, char** argv) {
     settings.pong_timeout = 20s;
     arke::server server{std::move(settings)};
 
-    // The client asks.
-    server.on("buy", [](const order& o) -> arke::answer<int> {
-        if (o.item == "moon") return arke::refuse("sold out");
-        return o.count * 7;
-    });
-    server.on("throw", []() -> int { throw std::runtime_error{"secret"}; });
-    server.on("nothing", [] {});
+    arke::test::serve_requests(server);
     server.on("bytes", [](arke::bytes b) { return b; });
-    server.on("text", [](std::string text) { return text; });
     server.on("large", [](std::uint64_t n) { return n; });
-    server.on("slow", [](int ms) -> asio::awaitable<int> { return after(std::chrono::milliseconds{ms}, ms); });
     server.on("cut", [](arke::connection& c) { c.disconnect(arke::close_code::going_away, "cut"); });
     server.on("end",
               [](arke::connection& c, int code) { c.disconnect(static_cast<arke::close_code>(code), "the end"); });
 
-    // The server asks.
-    server.on("ask me", [](arke::connection& c, const question& q) {
-        c.ask<arke::answer<int>>(q.event, q.value, std::chrono::milliseconds{q.timeout},
-                                 [&c](arke::error_code why, const arke::answer<int>& a) {
-                                     c.emit("asked", why              ? why.message()
-                                                     : a.is_refused() ? "refused " + a.why()
-                                                                      : "answer " + std::to_string(*a));
-                                 });
-    });
     std::atomic<int> completed{0};
     server.on("ask me often", [&completed](arke::connection& c, int times) {
         for (int n = 0; n < times; ++n) {
