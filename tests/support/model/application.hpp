@@ -1,0 +1,463 @@
+#pragma once
+
+#include <cstddef>
+#include <functional>
+#include <memory>
+#include <stdexcept>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "tests/support/frame.hpp"
+#include "tests/support/model/hearings.hpp"
+
+namespace arke::test::modelling {
+
+/// What the application does, in its handlers and outside of them.
+class application : public hearings {
+protected:
+    using hearings::hearings;
+
+    record* any_of(bool must_be_open);
+    record* any_record() { return any_of(false); }
+    record* any_open() { return any_of(true); }
+    std::string any_name();
+    std::string any_room() { return "r" + std::to_string(choices_.below(4)); }
+    std::string text();
+    meant any_meant(record* speaker);
+    note any_note(bool& is_good, std::string& event, std::string& data, std::string& key);
+    void act(record* me);
+    void acts(record* me, bool may_throw = true);
+    void emit_to_many(record* me);
+    void emit_to_one(record* me);
+    void message_to_many(record* me);
+    void message_to_one(record* me);
+    void join_one(record* me);
+    void leave_one(record* me);
+    void join_many(record* me);
+    void leave_many(record* me);
+    void disconnect_many(record* me);
+    void disconnect_one(record* me);
+    void run_on_one();
+    void keep_or_drop_a_handle();
+    void ping_self(record& me);
+};
+
+/// One whose connection is not freed, and may be over.
+inline record* application::any_of(bool must_be_open) {
+    std::vector<record*> all;
+    for (auto& r : records_) {
+        if (must_be_open ? r.is_open() : r.peer != nullptr) all.push_back(&r);
+    }
+    return all.empty() ? nullptr : all[choices_.below(all.size())];
+}
+
+inline std::string application::any_name() {
+    const auto n = choices_.below(20);
+    return n < 11 ? "r" + std::to_string(n % 4) : n < 19 ? "c" + std::to_string(n - 11) : "nobody";
+}
+
+inline std::string application::text() {
+    const auto size = choices_.of<std::size_t>({0, 1, 7, 20, 100, 126, 300, 600, 1200, 3000});
+    ++sequence_;
+    return std::to_string(sequence_) + ":" + std::string(size, static_cast<char>('a' + sequence_ % 26));
+}
+
+inline meant application::any_meant(record* speaker) {
+    using core::name;
+    if (speaker != nullptr && !speaker->is_open()) speaker = nullptr;
+    const auto made = [&]() -> meant {
+        const auto one = any_name();
+        switch (choices_.below(speaker != nullptr ? 9 : 6)) {
+            case 0:
+            case 5: return {server_->to(arke::all), true};
+            case 1: return {server_->to(one), false, nullptr, {{name::kind::any, one}}};
+            case 2: {
+                const auto other = any_name();
+                return {server_->to(one, other), false, nullptr, {{name::kind::any, one}, {name::kind::any, other}}};
+            }
+            case 3: return {server_->to(arke::id{one}), false, nullptr, {{name::kind::id, one}}};
+            case 4: return {server_->to(arke::room{one}), false, nullptr, {{name::kind::room, one}}};
+            case 6: return {speaker->self->to(arke::not_me), true, speaker};
+            case 7: return {speaker->self->to(one, arke::not_me), false, speaker, {{name::kind::any, one}}};
+            default: return {speaker->self->to(arke::broadcast, arke::all), true, speaker};
+        }
+    };
+    auto m = made();
+    for (auto more = choices_.of<std::size_t>({0, 0, 0, 1, 2}); more != 0; --more) {
+        const auto one = any_name();
+        switch (choices_.below(3)) {
+            case 0:
+                m.to.except(one);
+                m.except.push_back({name::kind::any, one});
+                break;
+            case 1:
+                m.to.except(arke::id{one});
+                m.except.push_back({name::kind::id, one});
+                break;
+            default:
+                m.to.except(arke::room{one});
+                m.except.push_back({name::kind::room, one});
+                break;
+        }
+    }
+    return m;
+}
+
+inline note application::any_note(bool& is_good, std::string& event, std::string& data, std::string& key) {
+    event = choices_.of<const char*>({"e", "f", "position"});
+    data = text();
+    key = choices_.of<const char*>({"", "x", "y"});
+    is_good = !choices_.one_in(32);
+    if (!is_good) event = choices_.of<const char*>({"a;b", "", "\xFF"});
+    note n{server_frame(0x81, settings_.event_prefix + event + ";0;" + data), "sent events"};
+    n.how = choices_.of({urgency::normal, urgency::normal, urgency::latest_only, urgency::now_or_never});
+    if (n.how != urgency::latest_only) key.clear();
+    n.key = event + '\0' + key;
+    return n;
+}
+
+/// Says it by the function of its urgency, and whether it was refused.
+template <class To>
+bool model_emit(To& to, urgency how, const std::string& event, const std::string& data, const std::string& key) {
+    try {
+        switch (how) {
+            case urgency::normal: to.emit(event, data); break;
+            case urgency::now_or_never: to.emit_volatile(event, data); break;
+            case urgency::latest_only: to.emit_latest(event, data, key); break;
+        }
+    } catch (const std::invalid_argument&) {
+        return false;
+    }
+    return true;
+}
+
+inline void application::emit_to_many(record* me) {
+    bool is_good = true;
+    std::string event;
+    std::string data;
+    std::string key;
+    auto n = any_note(is_good, event, data, key);
+    auto m = any_meant(me);
+    say("emits ", event, " ", data, " to ", m, ", urgency ", static_cast<std::size_t>(n.how));
+    // arke.v1 could carry this name, so it is not refused; but everybody here speaks the protocol of 2016, which cannot.
+    const bool is_taken = is_good || event == "a;b";
+    if (is_taken) {
+        const auto a = resolve(m);
+        for (const auto loop : a.loops) {
+            on_loop(loop, [this, a, n, loop, is_good] {
+                flush_as_a_delivery_would(loop);
+                for (auto* const r : chosen(a, loop)) {
+                    if (is_good) hand(*r, n);
+                }
+            });
+        }
+    }
+    require(model_emit(m.to, n.how, event, data, key) == is_taken, "emit(" + event + ") was refused, or not");
+}
+
+inline void application::emit_to_one(record* me) {
+    bool is_good = true;
+    std::string event;
+    std::string data;
+    std::string key;
+    auto n = any_note(is_good, event, data, key);
+    auto* const r = me != nullptr && choices_.below(2) == 0 ? me : any_record();
+    if (r == nullptr) return;
+    say("emits ", event, " ", data, " to ", r->id, ", urgency ", static_cast<std::size_t>(n.how));
+    // What cannot be said is not noticed where nobody hears it any more.
+    if (!is_good && !r->is_open()) return;
+    if (is_good) {
+        on_loop(r->loop, [this, r, n] {
+            flush_as_one_send_would(*r, n);
+            hand(*r, n);
+        });
+    }
+    const bool by_reference = r == me && server_->loop(r->loop).in_turn() && choices_.below(2) == 0;
+    const bool said =
+        by_reference ? model_emit(*r->self, n.how, event, data, key) : model_emit(r->handle, n.how, event, data, key);
+    require(said == is_good, "emit(" + event + ") was refused, or not");
+}
+
+inline void application::message_to_many(record* me) {
+    const bool is_binary = choices_.below(2) == 1;
+    const auto data = text();
+    auto m = any_meant(me);
+    const bool as_text = !is_binary || !settings_.binary_messages;
+    const note n{server_frame(as_text ? 0x81 : 0x82, data), as_text ? "sent texts" : "sent binaries", {}, {}, true};
+    const auto a = resolve(m);
+    say("messages ", data, " to ", m);
+    for (const auto loop : a.loops) {
+        on_loop(loop, [this, a, n, loop] {
+            flush_as_a_delivery_would(loop);
+            for (auto* const r : chosen(a, loop)) hand(*r, n);
+        });
+    }
+    if (is_binary) {
+        m.to.emit_message(as_bytes(data));
+    } else {
+        m.to.emit_message(data);
+    }
+}
+
+inline void application::message_to_one(record* me) {
+    const bool is_binary = choices_.below(2) == 1;
+    const auto data = text();
+    auto* const r = me != nullptr && choices_.below(2) == 0 ? me : any_record();
+    if (r == nullptr) return;
+    say("messages ", data, " to ", r->id);
+    const bool by_reference = r == me && server_->loop(r->loop).in_turn();
+    // A message_view keeps its kind, whatever the config says.
+    const bool as_it_is = choices_.one_in(3);
+    const bool as_text = as_it_is ? !is_binary : !is_binary || !settings_.binary_messages;
+    const note n{server_frame(as_text ? 0x81 : 0x82, data), as_text ? "sent texts" : "sent binaries", {}, {}, true};
+    on_loop(r->loop, [this, r, n] {
+        flush_as_one_send_would(*r, n);
+        hand(*r, n);
+    });
+    const auto tell = [&](auto& to) {
+        if (as_it_is) return to.emit_message(message_view{data, !is_binary});
+        if (is_binary) return to.emit_message(as_bytes(data));
+        to.emit_message(data);
+    };
+    if (by_reference) {
+        tell(*r->self);
+    } else {
+        tell(r->handle);
+    }
+}
+
+inline void application::join_one(record* me) {
+    auto* const r = me != nullptr && choices_.below(3) != 0 ? me : any_record();
+    if (r == nullptr) return;
+    const auto room = choices_.below(3) != 2 ? any_room() : any_name();
+    say(r->id, " joins ", room);
+    const bool here = server_->loop(r->loop).in_turn();
+    const bool taken = is_taken(room, *r);
+    if (here) {
+        const bool by_reference = r == me && choices_.below(2) == 0;
+        bool joins = by_reference ? r->is_open() : is_reachable(*r);
+        if (joins && !r->rooms.contains(room)) {
+            const bool full = r->rooms.size() >= settings_.max_rooms;
+            joins = !full && !taken;
+            if (joins) r->rooms.insert(room);
+            if (by_reference && !joins) ++due_report(full ? errc::too_many_rooms : errc::name_taken);
+        }
+        const bool did = by_reference ? r->self->join(room) : r->handle.join(room);
+        require(did == joins, r->id + (did ? " joined " : " did not join ") + room);
+        return;
+    }
+    const bool joins = is_reachable(*r) && !taken;
+    if (joins) {
+        ++pending_[room][r->loop];
+        server_->loop(r->loop).post([this, r, room] {
+            --pending_[room][r->loop];
+            if (r->is_open() && r->rooms.size() < settings_.max_rooms) r->rooms.insert(room);
+        });
+    }
+    require(r->handle.join(room) == joins, r->id + " joins " + room + " from outside, or does not");
+}
+
+inline void application::leave_one(record* me) {
+    auto* const r = me != nullptr && choices_.below(3) != 0 ? me : any_record();
+    if (r == nullptr) return;
+    auto room = any_room();
+    if (!r->rooms.empty() && choices_.below(3) != 0) room = *r->rooms.begin();
+    say(r->id, " leaves ", room);
+    if (server_->loop(r->loop).in_turn()) {
+        const bool by_reference = r == me && choices_.below(2) == 0;
+        const bool leaves = (by_reference ? r->is_open() : is_reachable(*r)) && r->rooms.contains(room);
+        if (leaves) r->leaving.insert(room);
+        const bool did = by_reference ? r->self->leave(room) : r->handle.leave(room);
+        require(did == leaves, r->id + (did ? " left " : " did not leave ") + room);
+        return;
+    }
+    const bool reaches = is_reachable(*r);
+    if (reaches) {
+        server_->loop(r->loop).post([r, room] {
+            if (r->is_open() && r->rooms.contains(room)) r->leaving.insert(room);
+        });
+    }
+    require(r->handle.leave(room) == reaches, r->id + " leaves " + room + " from outside, or does not");
+}
+
+inline void application::join_many(record* me) {
+    auto m = any_meant(me);
+    const auto room = choices_.below(3) != 2 ? any_room() : any_name();
+    const auto a = resolve(m);
+    say(m, " join ", room);
+    for (const auto loop : a.loops) {
+        ++pending_[room][loop];
+        on_loop(loop, [this, a, loop, room] {
+            for (auto* const r : chosen(a, loop)) {
+                if (r->rooms.contains(room)) continue;
+                if (r->rooms.size() >= settings_.max_rooms) {
+                    ++due_report(errc::too_many_rooms);
+                } else if (is_taken(room, *r)) {
+                    ++due_report(errc::name_taken);
+                } else {
+                    r->rooms.insert(room);
+                }
+            }
+        });
+    }
+    m.to.join(room);
+    for (const auto loop : a.loops) on_loop(loop, [this, room, loop] { --pending_[room][loop]; });
+}
+
+inline void application::leave_many(record* me) {
+    auto m = any_meant(me);
+    const auto room = any_room();
+    const auto a = resolve(m);
+    say(m, " leave ", room);
+    std::vector<std::pair<std::size_t, std::function<void()>>> told;
+    for (const auto loop : a.loops) {
+        const auto who = std::make_shared<std::vector<record*>>();
+        const auto before = std::make_shared<std::size_t>(0);
+        on_loop(loop, [this, a, loop, room, who, before] {
+            *who = chosen(a, loop);
+            for (auto* const r : *who) r->leaving.insert(room);
+            *before = acts_done_;
+        });
+        told.emplace_back(loop, [this, room, who, before] {
+            for (auto* const r : *who) {
+                // Whoever was in is out, unless a handler has changed it meanwhile.
+                require(*before != acts_done_ || !r->rooms.contains(room), r->id + " is still in " + room);
+            }
+        });
+    }
+    const auto acts_before = acts_done_;
+    m.to.leave(room);
+    // A handler that ran meanwhile has posted things of its own before this.
+    if (acts_before != acts_done_) return;
+    for (auto& [loop, check] : told) on_loop(loop, std::move(check));
+}
+
+inline void application::disconnect_many(record* me) {
+    auto m = any_meant(me);
+    const auto code = choices_.of({1000U, 1001U, 1011U, 3000U, 4999U});
+    const std::string reason = choices_.of<const char*>({"", "enough", "auf Wiederh\xC3\xB6ren"});
+    const auto a = resolve(m);
+    say("disconnects ", m, " with ", static_cast<std::size_t>(code));
+    for (const auto loop : a.loops) {
+        on_loop(loop, [this, a, loop, code, reason] {
+            for (auto* const r : chosen(a, loop)) {
+                r->causes.push_back({code, "by_server", reason});
+                r->must_end = true;
+            }
+        });
+    }
+    m.to.disconnect(static_cast<close_code>(code), reason);
+}
+
+inline void application::disconnect_one(record* me) {
+    auto* const r = me != nullptr && choices_.below(3) != 0 ? me : any_record();
+    if (r == nullptr) return;
+    const auto code = choices_.of({1000U, 1001U, 1011U, 3000U, 4999U});
+    const std::string reason = choices_.of<const char*>({"", "enough", "auf Wiederh\xC3\xB6ren"});
+    say("disconnects ", r->id, " with ", static_cast<std::size_t>(code));
+    on_loop(r->loop, [r, code, reason] {
+        if (!r->is_open()) return;
+        r->causes.push_back({code, "by_server", reason});
+        r->must_end = true;
+    });
+    if (r == me && server_->loop(r->loop).in_turn() && choices_.below(2) == 0) {
+        r->self->disconnect(static_cast<close_code>(code), reason);
+        require(!r->self->is_connected(), r->id + " is connected after disconnect()");
+    } else {
+        r->handle.disconnect(static_cast<close_code>(code), reason);
+    }
+}
+
+inline void application::run_on_one() {
+    auto* const r = any_record();
+    if (r == nullptr) return;
+    say("runs something on ", r->id);
+    const auto did = std::make_shared<int>(-1);
+    on_loop(r->loop, [r, did] { *did = r->is_open() ? 1 : 0; });
+    r->handle.run([this, r, did](connection& c) {
+        require(*did == 1 && &c == static_cast<connection*>(r->self), "run() ran for " + r->id + ", which is gone");
+        *did = 0;
+        acts(r);
+    });
+    on_loop(r->loop, [this, r, did] { require(*did == 0, "run() did not run for " + r->id); });
+}
+
+inline void application::keep_or_drop_a_handle() {
+    if (kept_.size() > 4 || (!kept_.empty() && choices_.below(2) == 0)) {
+        kept_.erase(kept_.begin() + static_cast<std::ptrdiff_t>(choices_.below(kept_.size())));
+    } else if (auto* const r = any_record()) {
+        kept_.emplace_back(r, r->handle);
+    }
+    for (auto& [r, handle] : kept_) {
+        require(handle.id() == r->id && handle.is_connected() == is_reachable(*r),
+                "the handle of " + r->id + " does not know");
+        // Nobody hears it where the connection is gone; where it is not, emit_to_one() does the same.
+        if (!handle.is_connected() && !r->is_open()) {
+            handle.emit("e", "into the void");
+            handle.disconnect();
+            require(!handle.join("r0") && !handle.leave("r0"), "a handle of " + r->id + ", which is gone, joins");
+        }
+    }
+}
+
+inline void application::ping_self(record& me) {
+    const auto data = "p" + std::to_string(++sequence_);
+    say("pings ", me.id, " ", data);
+    note n{server_frame(0x89, data), "sent pings"};
+    n.is_control = true;
+    flush_as_one_send_would(me, n);
+    hand(me, n);
+    me.self->ping(as_bytes(data));
+}
+
+inline void application::act(record* me) {
+    ++acts_done_;
+    ++depth_;
+    switch (choices_.below(20)) {
+        case 0:
+        case 1:
+        case 2:
+        case 3: emit_to_many(me); break;
+        case 4:
+        case 5:
+        case 6: emit_to_one(me); break;
+        case 7: message_to_many(me); break;
+        case 8:
+        case 9: message_to_one(me); break;
+        case 10:
+        case 11:
+        case 12: join_one(me); break;
+        case 13: leave_one(me); break;
+        case 14: join_many(me); break;
+        case 15: leave_many(me); break;
+        case 16:
+            if (const auto n = choices_.below(16); n > 12) {
+                disconnect_one(me);
+            } else if (n == 12) {
+                disconnect_many(me);
+            }
+            break;
+        case 17: run_on_one(); break;
+        case 18: keep_or_drop_a_handle(); break;
+        default:
+            if (me != nullptr && me->is_open() && server_->loop(me->loop).in_turn()) ping_self(*me);
+            break;
+    }
+    --depth_;
+}
+
+/// What a handler does.
+inline void application::acts(record* me, bool may_throw) {
+    if (depth_ > 3 || stops_talking_) return;
+    for (auto n = choices_.of<std::size_t>({0, 0, 0, 1, 1, 2}); n != 0; --n) act(me);
+    if (!may_throw) return;
+    const auto thrown = choices_.below(40);
+    if (thrown < 38) return;
+    ++due_report(errc::handler_threw);
+    say(me->id, "'s handler throws");
+    if (thrown == 38) throw std::runtime_error{"planned"};
+    throw 7;
+}
+
+}  // namespace arke::test::modelling

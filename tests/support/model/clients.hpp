@@ -1,0 +1,261 @@
+#pragma once
+
+#include <algorithm>
+#include <cstddef>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <utility>
+
+#include "tests/support/model/handlers.hpp"
+
+namespace arke::test::modelling {
+
+/// What the clients do: they come, speak, read and go.
+class clients : public handlers {
+protected:
+    using handlers::handlers;
+
+    void connect();
+    void compose(record& r);
+    void send_some(record& r);
+    void read_some(record& r);
+};
+
+inline void clients::connect() {
+    const auto id = "c" + std::to_string(choices_.below(8));
+    const auto loop = choices_.below(server_->loop_count());
+    const auto room = choices_.of<std::size_t>({0, 0, 0, 5, 40, 200});
+    const bool is_slow = room != 0;
+    if (holder(id) != nullptr && !choices_.one_in(4)) return;
+    // What was posted may end the holder of the id first.
+    while (server_->loop(loop).run_posts()) {
+    }
+    auto* const old = holder(id);
+    const bool refused = old != nullptr && settings_.on_duplicate_id == duplicate_id::refuse;
+    say(id, " connects to loop ", loop);
+    if (old != nullptr && !refused) {
+        old->causes.push_back({1008, "replaced", "replaced by a newer connection with the same id"});
+        old->must_end = true;
+    }
+    connecting_ = nullptr;
+    const auto& client = server_->connect(id, loop, [&](testing::memory_transport& stream) {
+        if (is_slow) stream.room = room;
+    });
+    require(client.was_refused() == refused, id + (refused ? " was not refused" : " was refused"));
+    require((connecting_ == nullptr) == refused, id + " was heard of, or not");
+    if (refused) count("refused");
+}
+
+/// Adds a message to what the client is about to send.
+inline void clients::compose(record& r) {
+    std::string bytes;
+    hearing what{"", ""};
+    std::optional<unsigned> ends_with;
+    const auto begin = r.outbound_begin + r.outbound.size();
+    const auto max = settings_.max_message_size;
+    // Whole, or in fragments with a ping between them.
+    const auto message = [&](unsigned opcode, const std::string& payload) {
+        const auto parts = choices_.of<std::size_t>({1, 1, 1, 2, 3, 4});
+        if (payload.size() > max) ends_with = 1009;
+        if (parts == 1 || payload.size() < parts) {
+            bytes = testing::client_frame(0x80U | opcode, payload);
+            return;
+        }
+        if (parts > settings_.max_fragments && !ends_with) ends_with = 1008;
+        const auto size = payload.size() / parts;
+        for (std::size_t i = 0; i != parts; ++i) {
+            const bool last = i + 1 == parts;
+            bytes += testing::client_frame((i == 0 ? opcode : 0U) | (last ? 0x80U : 0U),
+                                           std::string_view{payload}.substr(i * size, last ? std::string::npos : size));
+            if (i == 0 && !ends_with && choices_.one_in(3)) {
+                bytes += testing::client_frame(0x89, "within");
+                r.passages.push_back({begin, begin + bytes.size(), {"ping", "within"}, {}});
+            }
+        }
+    };
+    const auto& prefix = settings_.event_prefix;
+    const auto small_text = [&] {
+        auto made = text();
+        if (made.size() + 64 > max && !choices_.one_in(8)) made.resize(max - 64);
+        return made;
+    };
+    switch (choices_.below(16)) {
+        case 0:
+        case 1:
+        case 2:
+        case 3: {
+            what = {"event", small_text()};
+            message(1, prefix + "e;0;" + what.text);
+            break;
+        }
+        case 4:
+            what = {"number", std::to_string(choices_.below(200))};
+            message(1, prefix + "n;1;" + what.text);
+            break;
+        case 5:
+            what = {"wrong type", ""};
+            message(1, prefix + "n;0;x");
+            break;
+        case 6:
+            what = {"unhandled", ""};
+            message(1, prefix + "nobody;0;hears it");
+            break;
+        case 7:
+            what = {"malformed", ""};
+            message(1, prefix + choices_.of<const char*>({"", "e", "e;", "e;9;", ";0;x", "e;00;"}));
+            break;
+        case 8:
+            what = {"text", small_text()};
+            message(1, what.text);
+            break;
+        case 9:
+            what = {"binary", small_text() + "\xFF"};
+            message(2, what.text);
+            break;
+        case 10:
+        case 11:
+            what = {"ping", choices_.below(2) == 0 ? std::string{} : "q" + std::to_string(++sequence_)};
+            bytes = testing::client_frame(0x89, what.text);
+            break;
+        case 12:
+            what = {"pong", std::to_string(++sequence_)};
+            bytes = testing::client_frame(0x8A, what.text);
+            break;
+        case 13: {
+            if (!choices_.one_in(4)) return;
+            const auto code = choices_.of({1000U, 1001U, 3333U, 1005U});
+            ends_with = code;
+            what = {"close", code == 1005 ? "" : "bye"};
+            bytes = code == 1005 ? testing::client_frame(0x88, "") : testing::client::close_frame(code, what.text);
+            break;
+        }
+        case 14: {
+            if (!choices_.one_in(4)) return;
+            using namespace std::string_view_literals;
+            struct broken {
+                std::string_view bytes;
+                unsigned code;
+            };
+            const auto one = choices_.of<broken>({{"\x81\x01"
+                                                   "a"sv,
+                                                   1002},
+                                                  {"\xC1\x80\1\2\3\4"sv, 1002},
+                                                  {"\x83\x80\1\2\3\4"sv, 1002},
+                                                  {"\x80\x80\1\2\3\4"sv, 1002},
+                                                  {"\x89\xFE\0\x7E\1\2\3\4"sv, 1002},
+                                                  {"\x09\x80\1\2\3\4"sv, 1002},
+                                                  {"\x81\x81\0\0\0\0\xFF"sv, 1007},
+                                                  {"\x01\x82\0\0\0\0\xC3\x28"sv, 1007},
+                                                  {"\x81\xFE\0\x05\1\2\3\4"sv, 1002},
+                                                  {"\x88\x81\0\0\0\0\x03"sv, 1002},
+                                                  {"\x88\x82\0\0\0\0\x03\xED"sv, 1002},
+                                                  {"\x88\x83\0\0\0\0\x03\xE8\xFF"sv, 1007},
+                                                  {"\x81\xFF\x00\x00\x00\xFF\xFF\xFF\xFF\xFF\1\2\3\4"sv, 1009},
+                                                  {"\x01\x80\1\2\3\4\x01\x80\1\2\3\4"sv, 1002}});
+            bytes = one.bytes;
+            ends_with = one.code;
+            what = {"fault", ""};
+            break;
+        }
+        default:
+            what = {"text", std::string(max + (choices_.one_in(8) ? 1 : 0), 'z')};
+            message(1, what.text);
+            break;
+    }
+    r.outbound += bytes;
+    r.passages.push_back({begin, begin + bytes.size(), what, ends_with});
+    if (ends_with) {
+        // What comes after the last word is never looked at.
+        r.is_silent = true;
+        if (choices_.below(2) == 1) r.outbound += testing::client_frame(0x81, "too late");
+    }
+}
+
+inline void clients::send_some(record& r) {
+    if (r.client->stream().is_closed) return;
+    for (auto n = 1 + choices_.below(4); n != 0 && !r.is_silent && r.outbound.size() < 20'000; --n) compose(r);
+    if (r.outbound.empty()) return;
+    auto size = r.outbound.size();
+    if (choices_.one_in(3)) size = 1 + choices_.below(std::min<std::size_t>(size, 250));
+    const bool open = r.is_open();
+    r.outbound_begin += size;
+    bool must_end = false;
+    while (!r.passages.empty() && r.passages.front().begin < r.outbound_begin) {
+        auto& p = r.passages.front();
+        if (p.ends_with && open) {
+            const bool is_close = p.what.kind == std::string_view{"close"};
+            cause why{*p.ends_with, *p.ends_with == 1009 ? "message_too_big" : "frame_violation"};
+            if (is_close) why = {*p.ends_with, "by_peer", p.what.text};
+            r.causes.push_back(why);
+        }
+        if (p.end > r.outbound_begin) break;
+        if (p.ends_with) must_end = true;
+        if (open && !p.ends_with) r.incoming.push_back(std::move(p.what));
+        r.passages.pop_front();
+    }
+    say(r.id, " sends ", size, " bytes");
+    sample(r);
+    r.pings_before_silence = r.pings_seen + r.pings_unseen;
+    r.last_heard = now(r);
+    if (!r.is_open()) r.incoming.clear();
+    r.client->sends(std::exchange(r.outbound, r.outbound.substr(size)).substr(0, size));
+    if (r.is_open()) {
+        require(r.incoming.empty(),
+                r.id + " said what was not heard: " + (r.incoming.empty() ? "" : r.incoming.front().kind));
+        require(!must_end, r.id + " is still open after its last word");
+    } else {
+        r.incoming.clear();
+    }
+}
+
+inline void clients::read_some(record& r) {
+    auto& stream = r.client->stream();
+    sample(r);
+    const bool lagged = r.is_open() && r.peer->is_lagging();
+    const auto drains = r.drains;
+    switch (choices_.below(6)) {
+        case 0:
+            say(r.id, " reads everything");
+            stream.most_at_once = testing::memory_transport::everything;
+            stream.makes_room(testing::memory_transport::everything);
+            break;
+        case 1: {
+            const auto more = choices_.of<std::size_t>({1, 2, 3, 20, 60, 200, 1000});
+            say(r.id, " reads ", more);
+            stream.makes_room(more);
+            break;
+        }
+        case 2:
+            say(r.id, " stops reading");
+            stream.room = choices_.of<std::size_t>({0, 0, 1, 30, 500});
+            break;
+        case 3:
+            stream.most_at_once = choices_.of<std::size_t>({1, 7, 100, testing::memory_transport::everything});
+            break;
+        case 4:
+            if (choices_.one_in(8) && !r.is_broken()) {
+                stream.fails_at = stream.operations + static_cast<int>(choices_.below(3));
+                say(r.id, "'s stream breaks at operation ", static_cast<std::size_t>(stream.fails_at));
+            }
+            break;
+        default:
+            if (!choices_.one_in(6) || stream.is_closed) break;
+            if (r.is_open()) r.causes.push_back({1006, "broken"});
+            r.cut_off = true;
+            if (choices_.below(2) == 0) {
+                say(r.id, " hangs up");
+                r.client->hangs_up();
+            } else {
+                say(r.id, " vanishes");
+                r.client->vanishes();
+            }
+            require(!r.is_open(), r.id + " hung up and is open");
+            break;
+    }
+    if (lagged && r.is_open() && !stream.waits_for_room() && !r.is_broken())
+        require(r.drains == drains + 1, r.id + " has read all and on_drain did not run once");
+    sample(r);
+}
+
+}  // namespace arke::test::modelling

@@ -1,0 +1,164 @@
+#pragma once
+
+#include <cstddef>
+#include <string>
+#include <string_view>
+#include <utility>
+
+#include "tests/support/model/world.hpp"
+
+namespace arke::test::modelling {
+
+/// What is to come to each client, byte for byte.
+class deliveries : public world {
+protected:
+    using world::world;
+
+    std::size_t waiting(const record& r) const {
+        return testing::client::greeting.size() + r.out_bytes + 2 * r.pings_seen - r.client->stream().sent.size();
+    }
+    void parse(record& r);
+    void match(record& r, std::string_view bytes);
+    void sample(record& r);
+    frame* waiting_frame(record& r, const std::string& key);
+    void hand(record& r, const note& n);
+    void flush_as_one_send_would(record& r, const note& n);
+    void flush_as_a_delivery_would(std::size_t loop) {
+        auto& l = server_->loop(loop);
+        if (l.buffer().room() < l.buffer().capacity() / 2) l.flush_all();
+    }
+};
+
+inline void deliveries::parse(record& r) {
+    const std::string_view all = r.client->stream().sent;
+    const auto greeting = testing::client::greeting;
+    if (r.parsed == 0) {
+        if (all.size() < greeting.size()) return;
+        require(all.starts_with(greeting), r.id + " was not greeted first");
+        r.parsed = greeting.size();
+    }
+    while (failure_.empty()) {
+        const auto rest = all.substr(r.parsed);
+        const auto byte = [&](std::size_t i) { return static_cast<std::size_t>(static_cast<unsigned char>(rest[i])); };
+        if (rest.size() < 2) return;
+        require((byte(0) & 0x70U) == 0 && byte(1) < 128, r.id + " was sent what is no frame of a server");
+        std::size_t head = 2;
+        std::size_t size = byte(1);
+        if (size >= 126) {
+            head += size == 126 ? 2 : 8;
+            if (rest.size() < head) return;
+            size = 0;
+            for (std::size_t i = 2; i != head; ++i) size = size << 8U | byte(i);
+        }
+        if (rest.size() < head + size) return;
+        match(r, rest.substr(0, head + size));
+        r.parsed += head + size;
+    }
+}
+
+inline void deliveries::match(record& r, std::string_view bytes) {
+    require(!r.close_frame, r.id + " was sent something after the close frame");
+    while (r.next != r.out.size() && r.out[r.next].withdrawn) ++r.next;
+    const auto& due = r.next == r.out.size() ? std::string{} : r.out[r.next].bytes;
+    if (!due.empty() && due == bytes) {
+        ++r.next;
+        count("delivered");
+        return;
+    }
+    using namespace std::string_view_literals;
+    if (bytes == "\x89\0"sv) {
+        ++r.pings_seen;
+        ++expected_["sent pings"];
+        return;
+    }
+    if (bytes[0] == '\x88' && due.empty()) {
+        r.close_frame = std::string{bytes};
+        return;
+    }
+    require(false, r.id + " was sent " + detail::printable(bytes) + " instead of " +
+                       (due.empty() ? "nothing" : detail::printable(due)));
+}
+
+inline void deliveries::sample(record& r) {
+    parse(r);
+    if (!r.is_open()) return;
+    const bool lagging = r.peer->is_lagging();
+    const auto sent = r.client->stream().sent.size();
+    if (lagging && (!r.was_lagging || sent != r.sent_before)) r.progress = now(r);
+    r.was_lagging = lagging;
+    r.sent_before = sent;
+    r.pings_unseen = 0;
+    if (lagging) {
+        const auto extra = r.peer->buffered() - waiting(r);
+        require(extra <= 4 && extra % 2 == 0, r.id + " has " + std::to_string(r.peer->buffered()) +
+                                                  " bytes waiting instead of " + std::to_string(waiting(r)));
+        r.pings_unseen = extra / 2;
+    } else {
+        r.pong_waits = false;
+    }
+}
+
+/// The frame of this key of which no byte has been sent.
+inline frame* deliveries::waiting_frame(record& r, const std::string& key) {
+    if (key.empty()) return nullptr;
+    std::size_t begin = testing::client::greeting.size();
+    std::size_t found_at = 0;
+    frame* found = nullptr;
+    for (auto& f : r.out) {
+        if (f.withdrawn) continue;
+        if (f.key == key) {
+            found = &f;
+            found_at = begin;
+        }
+        begin += f.bytes.size();
+    }
+    return found != nullptr && found_at + 2 * found->pings_before >= r.client->stream().sent.size() ? found : nullptr;
+}
+
+inline void deliveries::hand(record& r, const note& n) {
+    if (!r.is_open()) return;
+    sample(r);
+    const bool lagging = r.peer->is_lagging();
+    std::string key;
+    if (lagging) {
+        if (n.how == urgency::now_or_never && !n.is_native && !n.is_control) {
+            ++expected_["dropped not_ready"];
+            return;
+        }
+        if (!n.is_native && !n.is_control &&
+            (n.how == urgency::latest_only || settings_.on_overflow == overflow::coalesce))
+            key = n.key;
+        auto* const older = waiting_frame(r, key);
+        const auto left = r.peer->buffered() - (older != nullptr ? older->bytes.size() : 0);
+        const bool fits = left == 0 || left + n.bytes.size() <= settings_.max_outbox_bytes;
+        if (!fits && settings_.on_overflow != overflow::drop) {
+            r.causes.push_back({1013, "outbox_full", "too slow"});
+            r.must_end = r.too_slow = true;
+            return;
+        }
+        if (!fits && !n.is_control) {
+            ++expected_["dropped overflow"];
+            return;
+        }
+        if (older != nullptr) {
+            older->withdrawn = true;
+            r.out_bytes -= older->bytes.size();
+            ++expected_["dropped superseded"];
+        }
+    }
+    say("  ", r.id, lagging ? " waits for " : " gets ", n.bytes.size(), " bytes");
+    ++expected_[n.kind];
+    r.out.push_back({n.bytes, key, r.pings_seen + r.pings_unseen});
+    r.out_bytes += n.bytes.size();
+}
+
+/// A send that finds the loop's buffer full sends what is in it first, and may find only then that its peer reads slowly. Here
+/// that comes before the model looks.
+inline void deliveries::flush_as_one_send_would(record& r, const note& n) {
+    if (!r.is_open() || r.peer->is_lagging()) return;
+    auto& l = server_->loop(r.loop);
+    const bool is_large = n.bytes.size() > l.buffer().capacity() / 2;
+    if (is_large ? n.is_native && r.peer->buffered() != 0 : n.bytes.size() > l.buffer().room()) l.flush_all();
+}
+
+}  // namespace arke::test::modelling
