@@ -272,11 +272,12 @@ ARKE_INLINE void connection::put(const core::requests::pointer& request, const o
     auto numbered = what;
     try {
         std::string why;
-        const auto form = owner().protocol_at(protocol_index()).measure(what, why);
+        numbered.id = requests_ ? requests_->next_id() : 0;
+        const auto form = owner().protocol_at(protocol_index()).measure(numbered, why);
         if (!form) return complete_later(request, errc::not_deliverable, why);
         auto& table = own_requests();
         if (table.open() >= limits.max_requests) return complete_later(request, errc::too_many_requests);
-        if (limits.on_overflow != overflow::close && is_lagging() && buffered() + form->size > limits.max_outbox_bytes)
+        if (limits.on_overflow != overflow::close && !takes(wire::frame_header_size(form->size) + form->size))
             return complete_later(request, errc::outbox_full);
         constexpr core::millis for_ever = core::millis{1} << 40;
         numbered.id = table.add(request, on_loop().now() + std::min<core::millis>(timeout.count(), for_ever));

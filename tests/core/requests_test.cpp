@@ -421,6 +421,39 @@ TEST_CASE("a slow reader that is kept is not asked more than its outbox holds; i
     anna.closes(1000);
 }
 
+// It went unsent, and was told only at the timeout, or ended the peer.
+TEST_CASE(
+    "a slow reader that is kept is not asked what its outbox cannot hold by a few bytes, or what shows that it is "
+    "slow") {
+    scripted_server server{
+        {.max_outbox_bytes = 1000, .on_overflow = GENERATE(overflow::drop, overflow::coalesce)}, 1, 1024};
+    diary heard{server};
+    ear ears;
+    auto& anna = server.connect_v1("anna");
+    anna.reads_only(0);
+    SECTION("the frame's header is the last straw") {
+        server.in_turn([&] { anna.self().emit("first", line(900)); });
+        const auto left = 1000 - anna.self().buffered_amount();
+        server.in_turn(
+            [&] { anna.self().ask<int>("q", line(left - 2 - 5), 1s, ears.of<int>()); });  // "rs0 q", line feed
+        server.settle();
+        CHECK(ears.read() == error(errc::outbox_full));
+    }
+    SECTION("the turn's buffer is full, and it shows that nothing leaves it") {
+        server.in_turn([&] {
+            anna.self().emit("first", line(450));
+            anna.self().emit("second", line(450));
+            anna.self().ask<int>("q", line(300), 1s, ears.of<int>());
+        });
+        server.settle();
+        CHECK(ears.read() == error(errc::outbox_full));
+    }
+    CHECK(heard.read() == "");
+    CHECK(server.loop().counters().dropped.overflow.get() == 0);
+    anna.reads_everything();
+    server.settle();
+}
+
 // ------------------------------------------------------------------------------------------------------------- rooms
 
 TEST_CASE("a room is asked: who answered what, and who did not and why") {
@@ -572,6 +605,17 @@ TEST_CASE("a page of 2016 and a client of arke.v1 hear the same events, each in 
     CHECK(anna.heard() == R"(chat(hello) order({"count":6,"item":"tea"}) text(native) binary()"
                           "\x01) a;b(1) raw(\xFF)");
     CHECK(server.hub().not_deliverable.load() == 2);
+}
+
+// It was counted.
+TEST_CASE("one who is gone misses nothing that its protocol could not have carried") {
+    scripted_server server;
+    auto& page = server.connect("page");
+    server.find("page").disconnect();
+    server.to("page").emit("a;b", 1);
+    CHECK(page.heard() == "close(1000)");
+    CHECK(server.hub().not_deliverable.load() == 0);
+    page.closes(1000);
 }
 
 TEST_CASE("a probe is answered, what is unknown is skipped and counted, what is malformed is reported") {

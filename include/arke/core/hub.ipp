@@ -187,7 +187,10 @@ ARKE_INLINE void shard::give(peer& p, encoded* frames, const outgoing& out, cons
     switch (frame.is) {
         case encoded::state::in_turn_buffer: p.send_turn(frame.begin, frame.end, out); break;
         case encoded::state::shared: p.send_shared(frame.frame, out); break;
-        default: hub_.not_deliverable.fetch_add(1, std::memory_order_relaxed); break;
+        default:
+            // One that was named may be gone by now.
+            if (p.is_open()) hub_.not_deliverable.fetch_add(1, std::memory_order_relaxed);
+            break;
     }
 }
 

@@ -202,6 +202,9 @@ protected:
     /// Everything that waited is with the kernel.
     virtual void drained() = 0;
 
+    /// Whether a frame of this size would leave or wait, and not pass max_outbox_bytes. May find only now that the peer lags.
+    bool takes(std::size_t size);
+
     std::vector<std::string> joined_rooms() const;
 
     /// How it ended, for finish() to tell: no user code runs where it happens. Null when there was no memory for that either.

@@ -186,6 +186,13 @@ ARKE_COLD_INLINE bool peer::may_wait(std::size_t more, bool is_control, const ou
     return false;
 }
 
+ARKE_COLD_INLINE bool peer::takes(std::size_t size) {
+    const auto& buffer = loop_->buffer();
+    // As the send would.
+    if (!lagging_ && size > buffer.room() && size <= buffer.capacity() / 2) loop_->flush_all();
+    return !lagging_ || buffered() + size <= settings().max_outbox_bytes;
+}
+
 ARKE_COLD_INLINE void peer::too_slow() {
     if (state_ != state::open) return;
     constexpr std::string_view reason = "too slow";

@@ -39,10 +39,14 @@ public:
 
     // --- ours
 
-    /// Gives it a number that no other open one has.
-    std::uint32_t add(const pointer& request, millis due) {
+    /// The number that the next one gets: no other open one has it.
+    std::uint32_t next_id() {
         while (open_.contains(next_id_)) ++next_id_;
-        const auto id = next_id_;
+        return next_id_;
+    }
+
+    std::uint32_t add(const pointer& request, millis due) {
+        const auto id = next_id();
         const auto at = by_time_.emplace(due, id).first;
         try {
             open_.try_emplace(id, entry{request, due});
