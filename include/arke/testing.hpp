@@ -544,8 +544,12 @@ public:
 
     /// The same for a client that speaks arke.v1.
     client& connect_v1(std::string id = {}, std::size_t loop = 0) {
+        return connect_v1(std::move(id), loop, [](memory_transport&) {});
+    }
+    template <class Prepare>
+    client& connect_v1(std::string id, std::size_t loop, Prepare prepare) {
         return accept(
-            std::move(id), loop, [](memory_transport&) {}, {},
+            std::move(id), loop, std::move(prepare), {},
             request{
                 "GET", "/", 11, {{"Host", "example.com"}, {"Sec-WebSocket-Protocol", "arke.v1"}}, "192.0.2.1", 50'000});
     }

@@ -8,6 +8,7 @@
 
 #include "tests/support/catch.hpp"
 
+using namespace arke;
 using namespace arke::test;
 using namespace std::chrono_literals;
 
@@ -43,6 +44,7 @@ TEST_CASE("whatever clients, handlers and the clock do in whatever order, the co
     for (const char* what : {"connected",
                              "refused",
                              "delivered",
+                             "not deliverable",
                              "drained",
                              "relieved",
                              "heard event",
@@ -54,6 +56,19 @@ TEST_CASE("whatever clients, handlers and the clock do in whatever order, the co
                              "heard binary",
                              "heard ping",
                              "heard pong",
+                             "heard answer",
+                             "asked event",
+                             "asked number",
+                             "asked echo",
+                             "asked odd",
+                             "asked wrong type",
+                             "asked unhandled",
+                             "asked join",
+                             "asked leave",
+                             "refused to leave",
+                             "asked many",
+                             "answered late",
+                             "request over: answered",
                              "closed by_peer",
                              "closed by_server",
                              "closed stopping",
@@ -66,6 +81,13 @@ TEST_CASE("whatever clients, handlers and the clock do in whatever order, the co
                              "closed replaced"}) {
         INFO(what);
         CHECK(counts[what] >= 10);
+    }
+    for (const auto what :
+         {errc::refused, errc::ask_timeout, errc::disconnected, errc::bad_answer, errc::unhandled_event,
+          errc::wrong_type, errc::handler_threw, errc::outbox_full, errc::not_deliverable, errc::too_many_requests}) {
+        const auto text = make_error_code(what).message();
+        INFO(text);
+        CHECK(counts["request over: " + text] >= 10);
     }
 
     if (const char* const seconds = std::getenv("ARKE_MODEL_SECONDS")) {

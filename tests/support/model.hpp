@@ -11,12 +11,17 @@
 
 #include "tests/support/model/checks.hpp"
 
-/// A server's whole core beside a plain model of it: up to eight clients on one or two loops, and everything that they, the
-/// application, its handlers and the clock may do, in an order that a stream of bytes chooses. A fuzzer chooses the bytes, or a seed.
+/// A server's whole core beside a plain model of it: up to eight clients of both protocols on one or two loops, and everything that
+/// they, the application, its handlers and the clock may do, in an order that a stream of bytes chooses. A fuzzer chooses the
+/// bytes, or a seed.
 ///
-/// The model knows who is in which room, and for each client the exact frames that are to come. It learns nothing from the
-/// core but whether a connection is open and whether its stream is full, when it writes down who gets a message; so that it
-/// says so at the moment at which the core decides, it posts its own note right before each call that is posted.
+/// The model knows who is in which room, which requests are open, and for each client the exact frames that are to come. It learns
+/// nothing from the core but whether a connection is open and whether its stream is full, when it writes down who gets a message;
+/// so that it says so at the moment at which the core decides, it posts its own note right before each call that is posted.
+///
+/// Its rooms are in tests/support/model/, each standing on the one before: record (what is known of a client), world, deliveries
+/// and questions (what is to come to clients), hearings (what is to be heard of them), application, handlers and clients (what
+/// each does), checks.
 namespace arke::test {
 
 /// The bytes of a seed: some hundred steps.
@@ -68,6 +73,8 @@ inline void model::pass(core::millis time) {
             }
             const auto silence = now(r) - r.last_heard;
             require(silence < settings_.pong_timeout.count() + slack, r.id + " is silent and not cut");
+            for (const auto& [id, q] : r.open_questions)
+                require(q->is_of_many || now(r) < q->due + ticks, "a request to " + r.id + " did not time out");
             require(!r.was_lagging || now(r) - r.progress < settings_.write_timeout.count() + slack,
                     r.id + " reads nothing and is not cut");
             const auto pings = r.pings_seen + r.pings_unseen - r.pings_before_silence;
@@ -166,6 +173,8 @@ inline void model::end_all() {
         require(server_->size() == 0, "somebody is still connected");
         kept_.clear();
         check_at_rest();
+        for (const auto& q : questions_) require(q.is_over, "a request to " + q.of->id + " was never over");
+        for (const auto& s : surveys_) require(s.is_over, "the answers of many are never told");
         require(server_->hub().load()->connections.load() == 0, "connections are not freed");
         require(server_->hub().load()->waiting.load() == 0, "bytes wait for nobody");
         for (std::size_t i = 0; i != server_->loop_count(); ++i)
@@ -182,16 +191,26 @@ inline void model::end_all() {
         r.peer = nullptr;
         r.self = nullptr;
     }
+    const auto over = [this] {
+        return std::count_if(questions_.begin(), questions_.end(), [](const auto& q) { return q.is_over; }) +
+               std::count_if(surveys_.begin(), surveys_.end(), [](const auto& s) { return s.is_over; });
+    };
+    const auto over_before = over();
     server_.reset();
+    require(over_before == over(), "a request was over when the server was gone");
     require(before == acts_done_, "a handler ran when the server was gone");
     for (auto& [r, handle] : kept_) {
         require(!handle.is_connected() && handle.id() == r->id, "a handle outlived the server and is connected");
         handle.emit("e", "nobody");
+        handle.ask<int>("e", std::chrono::milliseconds{1},
+                        [this](error_code, int) { require(false, "a handle outlived the server and is answered"); });
         handle.disconnect();
         require(!handle.join("r0") && !handle.leave("r0"), "a handle outlived the server and joins");
         handle.run([this](connection&) { require(false, "a handle outlived the server and runs"); });
     }
     kept_.clear();
+    for (const auto& q : questions_) require(q.alive.expired(), "a request outlived the server");
+    for (const auto& s : surveys_) require(s.alive.expired(), "a request to many outlived the server");
     for (const auto& a : alive) require(a.expired(), "a connection outlived the server");
 }
 

@@ -1,10 +1,14 @@
 #pragma once
 
+#include <algorithm>
+#include <chrono>
 #include <cstddef>
 #include <functional>
 #include <memory>
+#include <set>
 #include <stdexcept>
 #include <string>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
@@ -25,7 +29,8 @@ protected:
     std::string any_room() { return "r" + std::to_string(choices_.below(4)); }
     std::string text();
     meant any_meant(record* speaker);
-    note any_note(bool& is_good, std::string& event, std::string& data, std::string& key);
+    note any_note(std::string& event, std::string& data, std::string& key);
+    question& any_question(record* r);
     void act(record* me);
     void acts(record* me, bool may_throw = true);
     void emit_to_many(record* me);
@@ -41,6 +46,11 @@ protected:
     void run_on_one();
     void keep_or_drop_a_handle();
     void ping_self(record& me);
+    void ask_one(record* me);
+    void ask_many(record* me);
+
+    template <class Ask>
+    void ask_as_it_wants(const Ask& ask, question& q);
 };
 
 /// One whose connection is not freed, and may be over.
@@ -104,13 +114,12 @@ inline meant application::any_meant(record* speaker) {
     return m;
 }
 
-inline note application::any_note(bool& is_good, std::string& event, std::string& data, std::string& key) {
+inline note application::any_note(std::string& event, std::string& data, std::string& key) {
     event = choices_.of<const char*>({"e", "f", "position"});
     data = text();
     key = choices_.of<const char*>({"", "x", "y"});
-    is_good = !choices_.one_in(32);
-    if (!is_good) event = choices_.of<const char*>({"a;b", "", "\xFF"});
-    note n{server_frame(0x81, settings_.event_prefix + event + ";0;" + data), "sent events"};
+    if (choices_.one_in(16)) event = choices_.of<const char*>({"a;b", "a;b", "", "\xFF", "a\nb\\"});
+    note n{event_frames(settings_.event_prefix, event, data), "sent events"};
     n.how = choices_.of({urgency::normal, urgency::normal, urgency::latest_only, urgency::now_or_never});
     if (n.how != urgency::latest_only) key.clear();
     n.key = event + '\0' + key;
@@ -133,23 +142,20 @@ bool model_emit(To& to, urgency how, const std::string& event, const std::string
 }
 
 inline void application::emit_to_many(record* me) {
-    bool is_good = true;
     std::string event;
     std::string data;
     std::string key;
-    auto n = any_note(is_good, event, data, key);
+    auto n = any_note(event, data, key);
     auto m = any_meant(me);
     say("emits ", event, " ", data, " to ", m, ", urgency ", static_cast<std::size_t>(n.how));
-    // arke.v1 could carry this name, so it is not refused; but everybody here speaks the protocol of 2016, which cannot.
-    const bool is_taken = is_good || event == "a;b";
+    // What one of the protocols can carry is taken; who speaks the other misses it.
+    const bool is_taken = is_name(event);
     if (is_taken) {
         const auto a = resolve(m);
         for (const auto loop : a.loops) {
-            on_loop(loop, [this, a, n, loop, is_good] {
+            on_loop(loop, [this, a, n, loop] {
                 flush_as_a_delivery_would(loop);
-                for (auto* const r : chosen(a, loop)) {
-                    if (is_good) hand(*r, n);
-                }
+                for (auto* const r : chosen(a, loop)) hand(*r, n);
             });
         }
     }
@@ -157,17 +163,17 @@ inline void application::emit_to_many(record* me) {
 }
 
 inline void application::emit_to_one(record* me) {
-    bool is_good = true;
     std::string event;
     std::string data;
     std::string key;
-    auto n = any_note(is_good, event, data, key);
+    auto n = any_note(event, data, key);
     auto* const r = me != nullptr && choices_.below(2) == 0 ? me : any_record();
     if (r == nullptr) return;
     say("emits ", event, " ", data, " to ", r->id, ", urgency ", static_cast<std::size_t>(n.how));
     // What cannot be said is not noticed where nobody hears it any more.
-    if (!is_good && !r->is_open()) return;
-    if (is_good) {
+    const bool is_taken = !words(*r, n).empty();
+    if (!is_taken && !r->is_open()) return;
+    if (is_taken) {
         on_loop(r->loop, [this, r, n] {
             flush_as_one_send_would(*r, n);
             hand(*r, n);
@@ -176,7 +182,7 @@ inline void application::emit_to_one(record* me) {
     const bool by_reference = r == me && server_->loop(r->loop).in_turn() && choices_.below(2) == 0;
     const bool said =
         by_reference ? model_emit(*r->self, n.how, event, data, key) : model_emit(r->handle, n.how, event, data, key);
-    require(said == is_good, "emit(" + event + ") was refused, or not");
+    require(said == is_taken, "emit(" + event + ") was refused, or not");
 }
 
 inline void application::message_to_many(record* me) {
@@ -184,7 +190,7 @@ inline void application::message_to_many(record* me) {
     const auto data = text();
     auto m = any_meant(me);
     const bool as_text = !is_binary || !settings_.binary_messages;
-    const note n{server_frame(as_text ? 0x81 : 0x82, data), as_text ? "sent texts" : "sent binaries", {}, {}, true};
+    const note n{native_frames(as_text, data), as_text ? "sent texts" : "sent binaries", {}, {}, true};
     const auto a = resolve(m);
     say("messages ", data, " to ", m);
     for (const auto loop : a.loops) {
@@ -210,7 +216,7 @@ inline void application::message_to_one(record* me) {
     // A message_view keeps its kind, whatever the config says.
     const bool as_it_is = choices_.one_in(3);
     const bool as_text = as_it_is ? !is_binary : !is_binary || !settings_.binary_messages;
-    const note n{server_frame(as_text ? 0x81 : 0x82, data), as_text ? "sent texts" : "sent binaries", {}, {}, true};
+    const note n{native_frames(as_text, data), as_text ? "sent texts" : "sent binaries", {}, {}, true};
     on_loop(r->loop, [this, r, n] {
         flush_as_one_send_would(*r, n);
         hand(*r, n);
@@ -236,12 +242,10 @@ inline void application::join_one(record* me) {
     const bool taken = is_taken(room, *r);
     if (here) {
         const bool by_reference = r == me && choices_.below(2) == 0;
-        bool joins = by_reference ? r->is_open() : is_reachable(*r);
-        if (joins && !r->rooms.contains(room)) {
-            const bool full = r->rooms.size() >= settings_.max_rooms;
-            joins = !full && !taken;
+        bool joins = by_reference ? enters(*r, room) : is_reachable(*r);
+        if (!by_reference && joins && !r->rooms.contains(room)) {
+            joins = r->rooms.size() < settings_.max_rooms && !taken;
             if (joins) r->rooms.insert(room);
-            if (by_reference && !joins) ++due_report(full ? errc::too_many_rooms : errc::name_taken);
         }
         const bool did = by_reference ? r->self->join(room) : r->handle.join(room);
         require(did == joins, r->id + (did ? " joined " : " did not join ") + room);
@@ -289,16 +293,7 @@ inline void application::join_many(record* me) {
     for (const auto loop : a.loops) {
         ++pending_[room][loop];
         on_loop(loop, [this, a, loop, room] {
-            for (auto* const r : chosen(a, loop)) {
-                if (r->rooms.contains(room)) continue;
-                if (r->rooms.size() >= settings_.max_rooms) {
-                    ++due_report(errc::too_many_rooms);
-                } else if (is_taken(room, *r)) {
-                    ++due_report(errc::name_taken);
-                } else {
-                    r->rooms.insert(room);
-                }
-            }
+            for (auto* const r : chosen(a, loop)) enters(*r, room);
         });
     }
     m.to.join(room);
@@ -311,12 +306,20 @@ inline void application::leave_many(record* me) {
     const auto a = resolve(m);
     say(m, " leave ", room);
     std::vector<std::pair<std::size_t, std::function<void()>>> told;
+    // What handlers do on this loop may reach the others before this does, and change who is meant there.
+    const bool reaches_others_late =
+        a.loops.size() > 1 &&
+        std::any_of(a.loops.begin(), a.loops.end(), [this](std::size_t loop) { return server_->loop(loop).in_turn(); });
     for (const auto loop : a.loops) {
         const auto who = std::make_shared<std::vector<record*>>();
         const auto before = std::make_shared<std::size_t>(0);
-        on_loop(loop, [this, a, loop, room, who, before] {
+        const bool is_late = reaches_others_late && !server_->loop(loop).in_turn();
+        on_loop(loop, [this, a, loop, room, who, before, is_late] {
             *who = chosen(a, loop);
-            for (auto* const r : *who) r->leaving.insert(room);
+            for (auto& r : records_) {
+                if (r.loop == loop && (is_late || std::find(who->begin(), who->end(), &r) != who->end()))
+                    r.leaving.insert(room);
+            }
             *before = acts_done_;
         });
         told.emplace_back(loop, [this, room, who, before] {
@@ -404,17 +407,118 @@ inline void application::keep_or_drop_a_handle() {
 inline void application::ping_self(record& me) {
     const auto data = "p" + std::to_string(++sequence_);
     say("pings ", me.id, " ", data);
-    note n{server_frame(0x89, data), "sent pings"};
+    note n{both(server_frame(0x89, data)), "sent pings"};
     n.is_control = true;
     flush_as_one_send_would(me, n);
     hand(me, n);
     me.self->ping(as_bytes(data));
 }
 
+inline question& application::any_question(record* r) {
+    using std::chrono::milliseconds;
+    questions_.push_back({r, choices_.of<const char*>({"quote", "quote", "vote", "a;b", "a\nb\\"}), text()});
+    auto& q = questions_.back();
+    if (choices_.one_in(32)) q.name = choices_.of<const char*>({"", "\xFF"});
+    q.timeout = choices_.of<core::millis>({1000, 5000, 30, 100, 300});
+    return q;
+}
+
+/// By ask(asked type, callback).
+template <class Ask>
+void application::ask_as_it_wants(const Ask& ask, question& q) {
+    const auto token = std::make_shared<int>(0);
+    q.alive = token;
+    const auto end = [this, &q, token](error_code why, const std::string& result) {
+        is_over(q, why, why ? told(why) : result);
+        acts(q.of);
+    };
+    using wanted = answer<int>;
+    switch (q.wants) {
+        case question::what::number: return ask(int{}, [end](error_code why, int n) { end(why, std::to_string(n)); });
+        case question::what::number_or_refusal:
+            return ask(wanted{}, [end](error_code why, const wanted& a) {
+                end(why, a ? std::to_string(*a) : "refused: " + a.why());
+            });
+        case question::what::nothing: return ask(nullptr, [end](error_code why) { end(why, "done"); });
+    }
+}
+
+inline void application::ask_one(record* me) {
+    auto* const r = me != nullptr && choices_.below(2) == 0 ? me : any_record();
+    if (r == nullptr) return;
+    auto& q = any_question(r);
+    q.wants = choices_.of({question::what::number, question::what::number_or_refusal, question::what::nothing});
+    say("asks ", r->id, " for ", q.name, " ", q.data, " within ", static_cast<std::size_t>(q.timeout));
+    on_loop(r->loop, [this, &q] { put(q); });
+    const bool by_reference = r == me && server_->loop(r->loop).in_turn() && choices_.below(2) == 0;
+    const std::chrono::milliseconds timeout{q.timeout};
+    const auto before = std::exchange(asking_, &q);
+    ask_as_it_wants(
+        [&]<class T, class Done>(T, Done done) {
+            using wanted = std::conditional_t<std::is_same_v<T, std::nullptr_t>, void, T>;
+            if (by_reference)
+                r->self->template ask<wanted>(q.name, q.data, timeout, std::move(done));
+            else
+                r->handle.template ask<wanted>(q.name, q.data, timeout, std::move(done));
+        },
+        q);
+    asking_ = before;
+}
+
+inline void application::ask_many(record* me) {
+    auto m = any_meant(me);
+    const auto like = any_question(nullptr);
+    questions_.pop_back();
+    // Nobody is told when one of many times out, so it must not matter where few may be open.
+    const auto timeout = settings_.max_requests < 1000 ? core::millis{3'600'000} : like.timeout;
+    say("asks ", m, " for ", like.name, " ", like.data, " within ", static_cast<std::size_t>(timeout));
+    auto& s = surveys_.emplace_back();
+    s.home = m.not_me != nullptr ? m.not_me->loop : 0;
+    const bool is_taken = is_name(like.name);
+    if (is_taken) {
+        const auto a = resolve(m);
+        for (const auto loop : a.loops) {
+            on_loop(loop, [this, a, loop, like, timeout, &s] {
+                // Who is asked before leaves the buffer to who is asked after.
+                server_->loop(loop).flush_all();
+                // Whom the call has found and who is gone by now is told as missing.
+                for (auto* const r : chosen(a, loop, true)) {
+                    auto& q = questions_.emplace_back(like);
+                    q.of = r;
+                    q.timeout = timeout;
+                    q.is_of_many = true;
+                    put(q);
+                    s.members.push_back(&q);
+                }
+            });
+        }
+    }
+    const auto token = std::make_shared<int>(0);
+    s.alive = token;
+    const auto before = std::exchange(asking_, &s);
+    bool is_said = true;
+    try {
+        m.to.ask<int>(like.name, like.data, std::chrono::milliseconds{timeout},
+                      [this, &s, token](const ask_results<int>& told_to_us) {
+                          std::multiset<std::string> results;
+                          for (const auto& one : told_to_us.answers)
+                              results.insert(one.id + " " + std::to_string(one.value));
+                          for (const auto& one : told_to_us.missing) results.insert(one.id + " " + told(one.why));
+                          survey_is_over(s, std::move(results));
+                          acts(nullptr, false);
+                      });
+    } catch (const std::invalid_argument&) {
+        is_said = false;
+        s.is_over = true;
+    }
+    asking_ = before;
+    require(is_said == is_taken, "ask(" + like.name + ") was refused, or not");
+}
+
 inline void application::act(record* me) {
     ++acts_done_;
     ++depth_;
-    switch (choices_.below(20)) {
+    switch (choices_.below(24)) {
         case 0:
         case 1:
         case 2:
@@ -440,6 +544,10 @@ inline void application::act(record* me) {
             break;
         case 17: run_on_one(); break;
         case 18: keep_or_drop_a_handle(); break;
+        case 19:
+        case 20:
+        case 21: ask_one(me); break;
+        case 22: ask_many(me); break;
         default:
             if (me != nullptr && me->is_open() && server_->loop(me->loop).in_turn()) ping_self(*me);
             break;
@@ -449,6 +557,8 @@ inline void application::act(record* me) {
 
 /// What a handler does.
 inline void application::acts(record* me, bool may_throw) {
+    // Where others get their turn, all that this one has said has been served.
+    if (depth_ == 0 && speaking_ != nullptr && speaking_ != me && speaking_->is_open()) catch_up(*speaking_);
     if (depth_ > 3 || stops_talking_) return;
     for (auto n = choices_.of<std::size_t>({0, 0, 0, 1, 1, 2}); n != 0; --n) act(me);
     if (!may_throw) return;

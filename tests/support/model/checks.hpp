@@ -94,6 +94,7 @@ inline void checks::check_at_rest() {
     require(!all_known || load == total, std::to_string(load) + " bytes wait instead of " + std::to_string(total));
     // Those who are closing cannot be cut for it.
     require(max_waiting_ == 0 || !all_known || load <= max_waiting_, std::to_string(load) + " bytes wait in all");
+    check_questions();
     check_metrics();
 }
 
@@ -105,8 +106,16 @@ inline void checks::check_metrics() {
                 std::string{name} + " is " + std::to_string(told) + " instead of " + std::to_string(expected_[name]));
     };
     is("sent events", m.sent.events);
+    is("sent requests", m.sent.requests);
+    is("sent answers", m.sent.answers);
     is("sent texts", m.sent.texts);
     is("sent binaries", m.sent.binaries);
+    is("received events", m.received.events);
+    is("received requests", m.received.requests);
+    is("received answers", m.received.answers);
+    is("unknown messages", m.errors.unknown_message);
+    is("dropped not_deliverable", m.dropped.not_deliverable);
+    is("dropped late_answers", m.dropped.late_answers);
     is("dropped not_ready", m.dropped.not_ready);
     is("dropped overflow", m.dropped.overflow);
     is("dropped superseded", m.dropped.superseded);
@@ -127,12 +136,11 @@ inline void checks::check_metrics() {
                                            " reports instead of " + std::to_string(due));
     }
     require(m.errors.handler_threw == reported(errc::handler_threw), "handlers that threw are not counted");
-    require(m.errors.wrong_type == counts_["heard wrong type"], "wrong types are not counted");
+    require(m.errors.wrong_type == counts_["heard wrong type"] + counts_["asked wrong type"],
+            "wrong types are not counted");
     require(m.errors.malformed_event == counts_["heard malformed"], "malformed events are not counted");
-    require(m.errors.unhandled_event == counts_["heard unhandled"], "unhandled events are not counted");
-    require(m.received.events == counts_["heard event"] + counts_["heard number"] + counts_["heard wrong type"] +
-                                     counts_["heard unhandled"],
-            "received events are not counted");
+    require(m.errors.unhandled_event == counts_["heard unhandled"] + counts_["asked unhandled"],
+            "unhandled events are not counted");
     require(m.received.texts == counts_["heard text"], "received texts are not counted");
     require(m.received.binaries == counts_["heard binary"], "received binaries are not counted");
     std::uint64_t sent = 0;

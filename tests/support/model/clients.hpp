@@ -17,6 +17,8 @@ protected:
     using handlers::handlers;
 
     void connect();
+    reply any_reply(record& r);
+    std::string word_of(errc refused);
     void compose(record& r);
     void send_some(record& r);
     void read_some(record& r);
@@ -27,24 +29,52 @@ inline void clients::connect() {
     const auto loop = choices_.below(server_->loop_count());
     const auto room = choices_.of<std::size_t>({0, 0, 0, 5, 40, 200});
     const bool is_slow = room != 0;
+    connecting_speaks_v1_ = choices_.below(2) == 1;
     if (holder(id) != nullptr && !choices_.one_in(4)) return;
     // What was posted may end the holder of the id first.
     while (server_->loop(loop).run_posts()) {
     }
     auto* const old = holder(id);
     const bool refused = old != nullptr && settings_.on_duplicate_id == duplicate_id::refuse;
-    say(id, " connects to loop ", loop);
+    say(id, connecting_speaks_v1_ ? " connects by arke.v1 to loop " : " connects to loop ", loop);
     if (old != nullptr && !refused) {
         old->causes.push_back({1008, "replaced", "replaced by a newer connection with the same id"});
         old->must_end = true;
     }
     connecting_ = nullptr;
-    const auto& client = server_->connect(id, loop, [&](testing::memory_transport& stream) {
+    const auto prepare = [&](testing::memory_transport& stream) {
         if (is_slow) stream.room = room;
-    });
+    };
+    const auto& client =
+        connecting_speaks_v1_ ? server_->connect_v1(id, loop, prepare) : server_->connect(id, loop, prepare);
     require(client.was_refused() == refused, id + (refused ? " was not refused" : " was refused"));
     require((connecting_ == nullptr) == refused, id + " was heard of, or not");
     if (refused) count("refused");
+}
+
+/// To a request that came to it, most often; it may have been answered before, or be none at all.
+inline reply clients::any_reply(record& r) {
+    reply by{static_cast<std::uint32_t>(choices_.below(16)), {}, choices_.of<const char*>({"42", "7", "seven"})};
+    if (!r.to_answer.empty() && !choices_.one_in(8)) {
+        const auto at = r.to_answer.begin() + static_cast<std::ptrdiff_t>(choices_.below(r.to_answer.size()));
+        by.id = *at;
+        if (!choices_.one_in(8)) r.to_answer.erase(at);
+    }
+    if (choices_.below(2) == 0) return by;
+    by.refused = choices_.of({errc::refused, errc::refused, errc::unhandled_event, errc::wrong_type,
+                              errc::handler_threw, errc::too_many_requests});
+    by.data = choices_.of<const char*>({"", "sold out"});
+    return by;
+}
+
+inline std::string clients::word_of(errc refused) {
+    switch (refused) {
+        case errc::unhandled_event: return "unhandled";
+        case errc::wrong_type: return "wrong-type";
+        case errc::handler_threw: return "failed";
+        case errc::too_many_requests: return "busy";
+        default: return choices_.of<const char*>({"refused", "refused", "later"});
+    }
 }
 
 /// Adds a message to what the client is about to send.
@@ -75,43 +105,57 @@ inline void clients::compose(record& r) {
         }
     };
     const auto& prefix = settings_.event_prefix;
+    const std::string native = r.is_v1 ? "m" : "";
+    // An event, or where it can be a request.
+    const auto event = [&](const char* name, char tag, char type, const std::string& data, bool must_ask = false) {
+        if (!r.is_v1) return message(1, prefix + name + ";" + tag + ";" + data);
+        if (!must_ask && choices_.below(2) == 0) return message(1, std::string{"e"} + type + name + "\n" + data);
+        what.asked = static_cast<std::uint32_t>(choices_.below(8));
+        message(1, std::string{"r"} + type + std::to_string(*what.asked) + " " + name + "\n" + data);
+    };
     const auto small_text = [&] {
         auto made = text();
         if (made.size() + 64 > max && !choices_.one_in(8)) made.resize(max - 64);
         return made;
     };
-    switch (choices_.below(16)) {
+    switch (choices_.below(r.is_v1 ? 26 : 16)) {
         case 0:
         case 1:
         case 2:
         case 3: {
             what = {"event", small_text()};
-            message(1, prefix + "e;0;" + what.text);
+            event("e", '0', 's', what.text);
             break;
         }
         case 4:
             what = {"number", std::to_string(choices_.below(200))};
-            message(1, prefix + "n;1;" + what.text);
+            event("n", '1', 'n', what.text);
             break;
         case 5:
             what = {"wrong type", ""};
-            message(1, prefix + "n;0;x");
+            event("n", '0', 's', "x");
             break;
         case 6:
             what = {"unhandled", ""};
-            message(1, prefix + "nobody;0;hears it");
+            event("nobody", '0', 's', "hears it");
             break;
         case 7:
             what = {"malformed", ""};
-            message(1, prefix + choices_.of<const char*>({"", "e", "e;", "e;9;", ";0;x", "e;00;"}));
+            if (r.is_v1) {
+                message(1, choices_.of<const char*>({"e", "es", "esx", "e?x\n", "es\nx", "evn\nx", "exe\nx", "es\\\nx",
+                                                     "r", "rs", "rs1", "rs01 e\nx", "rs1 e", "a", "as x", "f1 x", "j",
+                                                     "j1", "rs4294967296 e\nx"}));
+            } else {
+                message(1, prefix + choices_.of<const char*>({"", "e", "e;", "e;9;", ";0;x", "e;00;"}));
+            }
             break;
         case 8:
             what = {"text", small_text()};
-            message(1, what.text);
+            message(1, native + what.text);
             break;
         case 9:
             what = {"binary", small_text() + "\xFF"};
-            message(2, what.text);
+            message(2, native + what.text);
             break;
         case 10:
         case 11:
@@ -158,10 +202,44 @@ inline void clients::compose(record& r) {
             what = {"fault", ""};
             break;
         }
-        default:
-            what = {"text", std::string(max + (choices_.one_in(8) ? 1 : 0), 'z')};
+        case 15:
+            what = {"text", std::string(max + (choices_.one_in(8) ? 1 : 0) - native.size(), 'z')};
+            message(1, native + what.text);
+            break;
+        case 16:
+            what = {"echo", small_text()};
+            event("echo", '0', 's', what.text, true);
+            break;
+        case 17:
+            what = {"odd", std::to_string(choices_.below(200))};
+            event("odd", '1', 'n', what.text, true);
+            break;
+        case 18:
+        case 19:
+            what = {"join", choices_.below(3) != 2 ? any_room() : any_name()};
+            what.asked = static_cast<std::uint32_t>(choices_.below(8));
+            message(1, "j" + std::to_string(*what.asked) + " " + what.text);
+            break;
+        case 20:
+            what = {"leave", any_room()};
+            if (!r.asked_rooms.empty() && choices_.below(3) != 0) what.text = *r.asked_rooms.begin();
+            what.asked = static_cast<std::uint32_t>(choices_.below(8));
+            message(1, "l" + std::to_string(*what.asked) + " " + what.text);
+            break;
+        case 21:
+            what = {"unknown", choices_.of<const char*>({"zebra", "", "q"})};
             message(1, what.text);
             break;
+        default: {
+            const auto by = any_reply(r);
+            what = {"answer", std::to_string(by.id), {}, by};
+            if (by.refused) {
+                message(1, "f" + what.text + " " + word_of(*by.refused) + "\n" + by.data);
+            } else {
+                message(1, (by.data == "seven" ? "as" : "an") + what.text + " " + by.data);
+            }
+            break;
+        }
     }
     r.outbound += bytes;
     r.passages.push_back({begin, begin + bytes.size(), what, ends_with});
@@ -176,6 +254,16 @@ inline void clients::send_some(record& r) {
     if (r.client->stream().is_closed) return;
     for (auto n = 1 + choices_.below(4); n != 0 && !r.is_silent && r.outbound.size() < 20'000; --n) compose(r);
     if (r.outbound.empty()) return;
+    // What is dealt with in silence is noticed at the next word; what was posted must not stand between.
+    const auto is_silent = [](const passage& p) {
+        const std::string_view kind = p.what.kind;
+        return kind == "answer" || kind == "leave" || kind == "unknown" || kind == "unhandled";
+    };
+    if (std::any_of(r.passages.begin(), r.passages.end(), is_silent)) {
+        while (server_->loop(r.loop).run_posts()) {
+        }
+        if (is_unclear(r) || r.client->stream().is_closed) return;
+    }
     auto size = r.outbound.size();
     if (choices_.one_in(3)) size = 1 + choices_.below(std::min<std::size_t>(size, 250));
     const bool open = r.is_open();
@@ -199,7 +287,10 @@ inline void clients::send_some(record& r) {
     r.pings_before_silence = r.pings_seen + r.pings_unseen;
     r.last_heard = now(r);
     if (!r.is_open()) r.incoming.clear();
+    speaking_ = &r;
     r.client->sends(std::exchange(r.outbound, r.outbound.substr(size)).substr(0, size));
+    if (r.is_open()) catch_up(r);
+    speaking_ = nullptr;
     if (r.is_open()) {
         require(r.incoming.empty(),
                 r.id + " said what was not heard: " + (r.incoming.empty() ? "" : r.incoming.front().kind));

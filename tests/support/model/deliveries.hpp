@@ -17,15 +17,44 @@ protected:
     std::size_t waiting(const record& r) const {
         return testing::client::greeting.size() + r.out_bytes + 2 * r.pings_seen - r.client->stream().sent.size();
     }
+    static const std::string& words(const record& r, const note& n) { return n.in[r.is_v1 ? 1 : 0]; }
     void parse(record& r);
     void match(record& r, std::string_view bytes);
     void sample(record& r);
     frame* waiting_frame(record& r, const std::string& key);
     void hand(record& r, const note& n);
+
+    /// The same where it has been sent already.
+    void expect(record& r, const std::string& bytes, const char* kind) {
+        r.out.push_back({bytes, {}, 0});
+        r.out_bytes += bytes.size();
+        ++expected_[kind];
+    }
+    bool has_room_for(const record& r, std::size_t more) const {
+        const auto before = waiting(r) + 2 * r.pings_unseen;
+        return before == 0 || before + more <= settings_.max_outbox_bytes;
+    }
+
+    // What answers a request of the client; the core sends it next.
+    void expect_answer(record& r, std::uint32_t id, char type, const std::string& data) {
+        respond(r, answer_frame(id, type, data));
+    }
+    void expect_refusal(record& r, std::uint32_t id, const std::string& reason, const std::string& text) {
+        respond(r, refusal_frame(id, reason, text));
+    }
+
     void flush_as_one_send_would(record& r, const note& n);
     void flush_as_a_delivery_would(std::size_t loop) {
         auto& l = server_->loop(loop);
         if (l.buffer().room() < l.buffer().capacity() / 2) l.flush_all();
+    }
+
+private:
+    void respond(record& r, std::string bytes) {
+        note n{only_v1(std::move(bytes)), "sent answers"};
+        n.is_awaited = true;
+        flush_as_one_send_would(r, n);
+        hand(r, n);
     }
 };
 
@@ -61,6 +90,7 @@ inline void deliveries::match(record& r, std::string_view bytes) {
     while (r.next != r.out.size() && r.out[r.next].withdrawn) ++r.next;
     const auto& due = r.next == r.out.size() ? std::string{} : r.out[r.next].bytes;
     if (!due.empty() && due == bytes) {
+        if (const auto& asks = r.out[r.next].asks) r.to_answer.push_back(*asks);
         ++r.next;
         count("delivered");
         return;
@@ -117,6 +147,12 @@ inline frame* deliveries::waiting_frame(record& r, const std::string& key) {
 
 inline void deliveries::hand(record& r, const note& n) {
     if (!r.is_open()) return;
+    const auto& bytes = words(r, n);
+    if (bytes.empty()) {
+        ++expected_["dropped not_deliverable"];
+        count("not deliverable");
+        return;
+    }
     sample(r);
     const bool lagging = r.peer->is_lagging();
     std::string key;
@@ -130,8 +166,8 @@ inline void deliveries::hand(record& r, const note& n) {
             key = n.key;
         auto* const older = waiting_frame(r, key);
         const auto left = r.peer->buffered() - (older != nullptr ? older->bytes.size() : 0);
-        const bool fits = left == 0 || left + n.bytes.size() <= settings_.max_outbox_bytes;
-        if (!fits && settings_.on_overflow != overflow::drop) {
+        const bool fits = left == 0 || left + bytes.size() <= settings_.max_outbox_bytes;
+        if (!fits && (n.is_awaited || settings_.on_overflow != overflow::drop)) {
             r.causes.push_back({1013, "outbox_full", "too slow"});
             r.must_end = r.too_slow = true;
             return;
@@ -146,10 +182,10 @@ inline void deliveries::hand(record& r, const note& n) {
             ++expected_["dropped superseded"];
         }
     }
-    say("  ", r.id, lagging ? " waits for " : " gets ", n.bytes.size(), " bytes");
+    say("  ", r.id, lagging ? " waits for " : " gets ", bytes.size(), " bytes");
     ++expected_[n.kind];
-    r.out.push_back({n.bytes, key, r.pings_seen + r.pings_unseen});
-    r.out_bytes += n.bytes.size();
+    r.out.push_back({bytes, key, r.pings_seen + r.pings_unseen, n.asks});
+    r.out_bytes += bytes.size();
 }
 
 /// A send that finds the loop's buffer full sends what is in it first, and may find only then that its peer reads slowly. Here
@@ -157,8 +193,9 @@ inline void deliveries::hand(record& r, const note& n) {
 inline void deliveries::flush_as_one_send_would(record& r, const note& n) {
     if (!r.is_open() || r.peer->is_lagging()) return;
     auto& l = server_->loop(r.loop);
-    const bool is_large = n.bytes.size() > l.buffer().capacity() / 2;
-    if (is_large ? n.is_native && r.peer->buffered() != 0 : n.bytes.size() > l.buffer().room()) l.flush_all();
+    const auto& bytes = words(r, n);
+    const bool is_large = bytes.size() > l.buffer().capacity() / 2;
+    if (is_large ? n.is_native && !r.is_v1 && r.peer->buffered() != 0 : bytes.size() > l.buffer().room()) l.flush_all();
 }
 
 }  // namespace arke::test::modelling

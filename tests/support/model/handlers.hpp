@@ -1,11 +1,14 @@
 #pragma once
 
+#include <cstdint>
+#include <exception>
 #include <memory>
 #include <optional>
 #include <span>
 #include <stdexcept>
 #include <string>
 #include <string_view>
+#include <utility>
 
 #include "tests/support/model/application.hpp"
 
@@ -19,6 +22,26 @@ protected:
 private:
     void listen();
     void over(connection_type& c, close_code code, std::string_view reason);
+
+    /// What a handler does that may be asked: whoever asked hears that it failed.
+    void acts_for(record& r, const hearing& due) {
+        try {
+            acts(&r);
+        } catch (const std::exception& e) {
+            if (due.asked) failed_ = failure{&r, *due.asked, e.what()};
+            throw;
+        } catch (...) {
+            if (due.asked) failed_ = failure{&r, *due.asked, ""};
+            throw;
+        }
+    }
+
+    struct failure {
+        record* of;
+        std::uint32_t id;
+        std::string text;
+    };
+    std::optional<failure> failed_;  // until it is reported
 };
 
 inline void handlers::listen() {
@@ -34,16 +57,59 @@ inline void handlers::listen() {
         r.alive = c.session();
         r.loop = r.peer->on_loop().index();
         r.last_heard = now(r);
+        r.is_v1 = connecting_speaks_v1_;
         ids_[r.id] = &r;
         connecting_ = &r;
         count("connected");
         acts(&r);
     });
     s.on("e", [this](connection& c, const std::string& data) {
-        heard(of(c), "event", data);
-        acts(&of(c));
+        auto& r = of(c);
+        const auto due = heard(r, "event", data);
+        acts_for(r, due);
+        if (due.asked) expect_answer(r, *due.asked, 'v', "");
     });
-    s.on("n", [this](connection& c, int number) { heard(of(c), "number", std::to_string(number)); });
+    s.on("n", [this](connection& c, int number) {
+        auto& r = of(c);
+        const auto due = heard(r, "number", std::to_string(number));
+        if (due.asked) expect_answer(r, *due.asked, 'v', "");
+    });
+    s.on("echo", [this](connection& c, const std::string& data) {
+        auto& r = of(c);
+        const auto due = heard(r, "echo", data);
+        acts_for(r, due);
+        if (due.asked) expect_answer(r, *due.asked, 's', data);
+        return data;
+    });
+    s.on("odd", [this](connection& c, int number) -> answer<bool> {
+        auto& r = of(c);
+        const auto due = heard(r, "odd", std::to_string(number));
+        acts_for(r, due);
+        const bool refuses = number % 3 == 0;
+        if (due.asked && refuses) expect_refusal(r, *due.asked, "refused", "threes");
+        if (due.asked && !refuses) expect_answer(r, *due.asked, 'b', number % 2 == 1 ? "true" : "false");
+        if (refuses) return refuse("threes");
+        return number % 2 == 1;
+    });
+    s.on_join([this](connection& c, std::string_view room) -> answer<> {
+        auto& r = of(c);
+        const std::string name{room};
+        const auto due = heard(r, "join", name);
+        acts_for(r, due);
+        if (!due.asked) return {};
+        if (choices_.one_in(4)) {
+            expect_refusal(r, *due.asked, "refused", "no");
+            return refuse("no");
+        }
+        // It enters when this has returned.
+        if (enters(r, name)) {
+            r.asked_rooms.insert(name);
+            expect_answer(r, *due.asked, 'v', "");
+        } else {
+            expect_refusal(r, *due.asked, "refused", "");
+        }
+        return {};
+    });
     s.on_message([this](connection& c, message_view m) {
         heard(of(c), m.is_text ? "text" : "binary", m.data);
         acts(&of(c));
@@ -53,10 +119,7 @@ inline void handlers::listen() {
         heard(r, "ping", as_text(data));
         // The pong was sent just before, unless one waits already.
         if (!r.pong_waits) {
-            const auto bytes = server_frame(0x8A, as_text(data));
-            r.out.push_back({bytes, {}, 0});
-            r.out_bytes += bytes.size();
-            ++expected_["sent pongs"];
+            expect(r, server_frame(0x8A, as_text(data)), "sent pongs");
         }
         if (r.is_open() && r.peer->is_lagging()) r.pong_waits = true;
         acts(&r);
@@ -82,13 +145,26 @@ inline void handlers::listen() {
         const std::string name{room};
         say(r.id, " left ", name);
         require(!r.is_over, r.id + " left " + name + " after on_disconnect");
-        if (r.is_open()) {
+        if (speaking_ == &r && depth_ == 0 && r.is_open()) catch_up(r);
+        std::optional<std::uint32_t> asked;
+        if (is_leaving(r, name)) {
+            asked = heard(r, "leave", name).asked;
+        } else if (r.is_open()) {
             const auto due = r.leaving.find(name);
             require(due != r.leaving.end(), r.id + " left " + name + ", and nobody said so");
             if (due != r.leaving.end()) r.leaving.erase(due);
         }
         require(r.rooms.erase(name) == 1, r.id + " left " + name + ", and was not in it");
-        acts(&r);
+        r.asked_rooms.erase(name);
+        if (!asked) return acts(&r);
+        // Whoever asked has left, whatever its handler does.
+        try {
+            acts(&r);
+        } catch (...) {
+            expect_answer(r, *asked, 'v', "");
+            throw;
+        }
+        expect_answer(r, *asked, 'v', "");
     });
     s.on_disconnect([this](connection_type& c, close_code code, std::string_view reason) { over(c, code, reason); });
     s.on_error([this](connection& c, const error_report& e) {
@@ -100,7 +176,14 @@ inline void handlers::listen() {
         say(r.id, " reports ", e.code.message());
         switch (what) {
             case errc::malformed_event: heard(r, "malformed", ""); break;
-            case errc::wrong_type: heard(r, "wrong type", ""); break;
+            case errc::wrong_type:
+                if (const auto due = heard(r, "wrong type", ""); due.asked)
+                    expect_refusal(r, *due.asked, "wrong-type", std::string{e.detail});
+                break;
+            case errc::handler_threw:
+                if (const auto by = std::exchange(failed_, {}))
+                    expect_refusal(*by->of, by->id, "failed", settings_.reveal_exceptions ? by->text : "");
+                break;
             case errc::unhandled_event: heard(r, "unhandled", ""); break;
             case errc::pong_timeout:
                 require(now(r) - r.last_heard >= settings_.pong_timeout.count(), r.id + " timed out and has spoken");
@@ -114,10 +197,8 @@ inline void handlers::listen() {
                 r.cut_off = true;
                 break;
             case errc::outbox_full:
-                // A pong is written down only when the application hears of the ping.
-                if (!r.too_slow && !r.incoming.empty() && r.incoming.front().kind == std::string_view{"ping"} &&
-                    settings_.on_overflow != overflow::drop &&
-                    waiting(r) + 2 * r.pings_unseen + 2 + r.incoming.front().text.size() > settings_.max_outbox_bytes) {
+                // What is sent before it is heard of, as a pong, is written down only then.
+                if (!r.too_slow && is_full_by_itself(r)) {
                     r.causes.push_back({1013, "outbox_full", "too slow"});
                     r.too_slow = true;
                 }
@@ -158,6 +239,16 @@ inline void handlers::over(connection_type& c, close_code code, std::string_view
         count(std::string{"closed "} + why->counted);
     }
     if (value == 1006) r.cut_off = true;
+    if (speaking_ == &r && why != nullptr &&
+        (r.closed_by_itself || std::string_view{why->counted} == "frame_violation" ||
+         std::string_view{why->counted} == "message_too_big"))
+        catch_up(r);
+    while (!r.open_questions.empty()) {
+        auto& q = *r.open_questions.begin()->second;
+        require(q.is_of_many, "a request to " + r.id + " was not over before it");
+        q.may_have_timed_out = may_have_timed_out(q);
+        keep(q, told(errc::disconnected));
+    }
     if (const auto found = ids_.find(r.id); found != ids_.end() && found->second == &r) ids_.erase(found);
     r.incoming.clear();
     acts(&r);

@@ -1,31 +1,137 @@
 #pragma once
 
+#include <cstddef>
 #include <string>
 #include <string_view>
 #include <utility>
 
-#include "tests/support/model/deliveries.hpp"
+#include "tests/support/model/questions.hpp"
 
 namespace arke::test::modelling {
 
 /// What the application is to hear of each client.
-class hearings : public deliveries {
+class hearings : public questions {
 protected:
-    using deliveries::deliveries;
+    using questions::questions;
 
-    void heard(record& r, const char* kind, std::string_view text);
+    /// It is heard, and was to be.
+    hearing heard(record& r, std::string_view kind, std::string_view text);
+
+    /// A request is over, as who asked is told.
+    void is_over(question& q, error_code why, const std::string& result);
+
+    /// What the core has done with the words of this client without telling anybody. Before the model takes notice of anything
+    /// else that its words have caused.
+    void catch_up(record& r) { catch_up(r, false); }
+
+    /// The same, of one whose outbox is full: by an answer that nobody heard of?
+    bool is_full_by_itself(record& r);
+
+    /// Where the client leaves a room by itself.
+    bool is_leaving(const record& r, std::string_view room) const {
+        return speaking_ == &r && depth_ == 0 && r.is_open() && !r.incoming.empty() &&
+               r.incoming.front().kind == std::string_view{"leave"} && r.incoming.front().text == room;
+    }
+
+private:
+    void catch_up(record& r, bool while_it_fits);
+
+    /// What the core sends before it tells, or without telling.
+    std::string sent_before(const hearing& h) const {
+        const std::string_view kind = h.kind;
+        if (kind == "ping") return server_frame(0x8A, h.text);
+        if (kind == "unhandled" && h.asked) return refusal_frame(*h.asked, "unhandled", "");
+        if (kind == "leave") return refusal_frame(*h.asked, "refused", "");
+        return {};
+    }
 };
 
-inline void hearings::heard(record& r, const char* kind, std::string_view text) {
+inline void hearings::catch_up(record& r, bool while_it_fits) {
+    for (; !r.incoming.empty(); r.incoming.pop_front()) {
+        const auto& next = r.incoming.front();
+        const std::string_view kind = next.kind;
+        if (kind == "unknown") {
+            expected_["unknown messages"] += next.text == "q" ? 0 : 1;
+        } else if (kind == "answer") {
+            const auto id = next.replies->id;
+            if (is_open(r, id)) {
+                auto& q = *r.open_questions[id];
+                if (!q.is_of_many) return;
+                keep(q, told(q, *next.replies));
+            } else {
+                ++expected_["dropped late_answers"];
+                count("answered late");
+            }
+            ++expected_["received answers"];
+        } else if (kind == "leave" && !r.asked_rooms.contains(next.text)) {
+            const auto frame = sent_before(next);
+            if (while_it_fits && !has_room_for(r, frame.size())) return;
+            expect(r, frame, "sent answers");
+            ++expected_["received requests"];
+            count("refused to leave");
+        } else {
+            return;
+        }
+    }
+}
+
+inline bool hearings::is_full_by_itself(record& r) {
+    if (speaking_ != &r) return false;
+    catch_up(r, true);
+    if (r.incoming.empty()) return false;
+    const auto& next = r.incoming.front();
+    const bool is_ping = next.kind == std::string_view{"ping"};
+    const auto frame = sent_before(next);
+    if (frame.empty() || (is_ping && settings_.on_overflow == overflow::drop) || has_room_for(r, frame.size()))
+        return false;
+    if (next.asked) ++expected_["received requests"];
+    return true;
+}
+
+inline hearing hearings::heard(record& r, std::string_view kind, std::string_view text) {
     say(r.id, " was heard: ", kind, " ", text);
-    require(r.is_open() && !r.is_over, r.id + " is heard and is gone: " + kind);
-    if (r.incoming.empty()) return require(false, r.id + " is heard and was silent: " + kind);
-    const auto due = std::move(r.incoming.front());
+    if (speaking_ == &r) catch_up(r);
+    require(r.is_open() && !r.is_over, r.id + " is heard and is gone: " + std::string{kind});
+    if (r.incoming.empty()) {
+        require(false, r.id + " is heard and was silent: " + std::string{kind});
+        return {"", ""};
+    }
+    auto due = std::move(r.incoming.front());
     r.incoming.pop_front();
-    require(due.kind == std::string_view{kind} && due.text == text, "heard of " + r.id + ": " + kind + " " +
-                                                                        detail::printable(text) + " instead of " +
-                                                                        due.kind + " " + detail::printable(due.text));
-    count(std::string{"heard "} + kind);
+    require(due.kind == kind && due.text == text, "heard of " + r.id + ": " + std::string{kind} + " " +
+                                                      detail::printable(text) + " instead of " + due.kind + " " +
+                                                      detail::printable(due.text));
+    count((due.asked ? "asked " : "heard ") + std::string{kind});
+    if (due.asked)
+        ++expected_["received requests"];
+    else if (kind == "event" || kind == "number" || kind == "wrong type" || kind == "unhandled")
+        ++expected_["received events"];
+    if (kind == "unhandled" && due.asked) expect(r, sent_before(due), "sent answers");
+    return due;
+}
+
+inline void hearings::is_over(question& q, error_code why, const std::string& result) {
+    auto& r = *q.of;
+    say(r.id, "'s request is over: ", result);
+    require(!q.is_over, "a request to " + r.id + " is over twice");
+    require(&q != asking_, "a request to " + r.id + " is over within the call that asks");
+    require(server_->loop(r.loop).in_turn(), "a request to " + r.id + " is over on another loop");
+    q.is_over = true;
+    count("request over: " + (why ? why.message() : std::string{"answered"}));
+    if (q.fails)
+        return require(result == q.result, r.id + "'s request is over with " + result + " instead of " + q.result);
+    require(q.is_put, "a request to " + r.id + " is over before it was put");
+    if (why == errc::disconnected) {
+        require(!r.is_open() && !r.is_over, r.id + "'s request is over as if it were gone");
+    } else if (why == errc::ask_timeout) {
+        require(r.is_open() && now(r) >= q.due, r.id + "'s request timed out too early");
+    } else {
+        const auto by = heard(r, "answer", std::to_string(q.id)).replies;
+        if (!by) return;
+        ++expected_["received answers"];
+        require(is_open(r, q.id) && result == told(q, *by), r.id + "'s request is over with " + result);
+    }
+    require(r.open_questions.erase(q.id) == 1, "a request to " + r.id + " was not open");
 }
 
 }  // namespace arke::test::modelling

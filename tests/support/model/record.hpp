@@ -12,6 +12,8 @@
 #include <string>
 #include <vector>
 
+#include "tests/support/model/words.hpp"
+
 namespace arke::test {
 
 /// What came up in a run, or in many: a test that nothing was left out.
@@ -25,25 +27,37 @@ using connection_type = server_type::connection_type;
 /// One frame that is to come to a client.
 struct frame {
     std::string bytes;
-    std::string key;             // of what may be taken back
-    std::size_t pings_before{};  // automatic ones
+    std::string key;                      // of what may be taken back
+    std::size_t pings_before{};           // automatic ones
+    std::optional<std::uint32_t> asks{};  // the number of a request
     bool withdrawn = false;
 };
 
 /// What is being sent, to anybody.
 struct note {
-    std::string bytes;
+    frames in;
     const char* kind;  // as the metrics have it
     urgency how = urgency::normal;
     std::string key{};
     bool is_native = false;
     bool is_control = false;
+    bool is_awaited = false;              // an answer
+    std::optional<std::uint32_t> asks{};  // the number of a request
+};
+
+/// What a client answers to a request of the server.
+struct reply {
+    std::uint32_t id;
+    std::optional<errc> refused;
+    std::string data;
 };
 
 /// What the application is to hear of a client.
 struct hearing {
     const char* kind;
     std::string text;
+    std::optional<std::uint32_t> asked{};  // its number, where it is a request
+    std::optional<reply> replies{};
 };
 
 /// Where a message of a client begins and ends among all its bytes.
@@ -61,8 +75,11 @@ struct cause {
     std::optional<std::string> reason{};
 };
 
+struct question;
+
 struct record {
     std::string id;
+    bool is_v1 = false;
     std::size_t loop = 0;
     testing::client* client = nullptr;
     connection_type* self = nullptr;
@@ -87,6 +104,8 @@ struct record {
     bool is_silent = false;  // has sent its last word
     std::deque<hearing> incoming;
     bool closed_by_itself = false;
+    std::set<std::string> asked_rooms;     // which it may therefore leave
+    std::vector<std::uint32_t> to_answer;  // requests that came to it
 
     // Towards the client.
     std::deque<frame> out;
@@ -99,6 +118,8 @@ struct record {
     std::optional<std::string> close_frame;
     bool pong_waits = false;
     std::size_t drains = 0;
+    std::map<std::uint32_t, question*> open_questions;
+    std::uint32_t next_question = 0;
 
     core::millis last_heard = 0;
     core::millis progress = 0;
@@ -110,6 +131,35 @@ struct record {
         const auto& s = client->stream();
         return s.fails_at >= 0 && s.operations > s.fails_at;
     }
+};
+
+/// A request of the server to one client.
+struct question {
+    enum class what { number, number_or_refusal, nothing };
+
+    record* of;
+    std::string name;
+    std::string data;
+    what wants = what::number;
+    core::millis timeout{};
+    bool is_of_many = false;
+    std::weak_ptr<int> alive{};  // as long as somebody could call back
+
+    std::optional<errc> fails{};  // it goes no further than the call
+    bool is_put = false;
+    std::uint32_t id = 0;
+    core::millis due = 0;
+    bool is_over = false;
+    std::string result{};             // of one of many, whose end is told with that of the others
+    bool may_have_timed_out = false;  // instead
+};
+
+/// A request to many.
+struct survey {
+    std::vector<question*> members{};
+    std::size_t home = 0;  // the loop where it ends
+    std::weak_ptr<int> alive{};
+    bool is_over = false;
 };
 
 /// Whom a message is for, with the target that says the same.

@@ -75,13 +75,25 @@ protected:
         const auto found = ids_.find(id);
         return found != ids_.end() && found->second->is_open() ? found->second : nullptr;
     }
+    /// Whether on_join() or join() of the connection would let it in; what it would report otherwise is due.
+    bool enters(record& r, const std::string& room) {
+        if (!r.is_open()) return false;
+        if (r.rooms.contains(room)) return true;
+        const bool full = r.rooms.size() >= settings_.max_rooms;
+        if (!full && !is_taken(room, r)) {
+            r.rooms.insert(room);
+            return true;
+        }
+        ++due_report(full ? errc::too_many_rooms : errc::name_taken);
+        return false;
+    }
     bool is_reachable(record& r) { return holder(r.id) == &r; }
     bool is_taken(const std::string& room, const record& by) {
         const auto* const other = holder(room);
         return other != nullptr && other != &by;
     }
     aim resolve(const meant& m);
-    std::vector<record*> chosen(const aim& a, std::size_t loop);
+    std::vector<record*> chosen(const aim& a, std::size_t loop, bool with_the_gone = false);
     template <class F>
     void on_loop(std::size_t loop, F f) {
         auto& l = server_->loop(loop);
@@ -110,6 +122,11 @@ protected:
     std::map<std::string, std::map<std::size_t, std::size_t>> pending_;  // joins that are under way: room, loop
     std::vector<std::pair<record*, connection_handle>> kept_;
     record* connecting_ = nullptr;
+    bool connecting_speaks_v1_ = false;
+    record* speaking_ = nullptr;  // whose bytes are being served
+    std::deque<question> questions_;
+    std::deque<survey> surveys_;
+    const void* asking_ = nullptr;  // the request whose call has not returned
     std::size_t max_waiting_ = 0;
     model_counts counts_;
     std::map<std::string, std::uint64_t> expected_;  // figures of the metrics
@@ -130,6 +147,8 @@ inline config world::settings(choices& c) {
     s.max_outbox_bytes = c.of<std::size_t>({1024, 60, 5000, 1'000'000});
     s.on_overflow = c.of({overflow::close, overflow::drop, overflow::coalesce});
     s.max_rooms = c.of<std::size_t>({1024, 1, 2});
+    s.max_requests = c.of<std::size_t>({1024, 1024, 2, 3});
+    s.reveal_exceptions = c.below(2) == 1;
     s.on_duplicate_id = c.of({duplicate_id::refuse, duplicate_id::replace});
     s.binary_messages = c.below(2) == 1;
     s.keep_request = c.below(2) == 0;
@@ -183,16 +202,18 @@ inline aim world::resolve(const meant& m) {
     return a;
 }
 
-inline std::vector<record*> world::chosen(const aim& a, std::size_t loop) {
+inline std::vector<record*> world::chosen(const aim& a, std::size_t loop, bool with_the_gone) {
     std::vector<record*> all;
     const auto is_among = [](const auto& list, const auto& one) {
         return std::find(list.begin(), list.end(), one) != list.end();
     };
     const auto is_in = [](const record& r, const std::vector<std::string>& rooms) {
-        return std::any_of(rooms.begin(), rooms.end(), [&](const auto& room) { return r.rooms.contains(room); });
+        return r.is_open() &&
+               std::any_of(rooms.begin(), rooms.end(), [&](const auto& room) { return r.rooms.contains(room); });
     };
     for (auto& r : records_) {
-        if (!r.is_open() || r.loop != loop || &r == a.not_me) continue;
+        if (r.loop != loop || &r == a.not_me) continue;
+        if (!r.is_open() && !(with_the_gone && is_among(a.peers, &r))) continue;
         if (is_among(a.except_peers, &r) || is_in(r, a.except_rooms)) continue;
         if (a.everyone || is_among(a.peers, &r) || is_in(r, a.rooms)) all.push_back(&r);
     }
