@@ -195,6 +195,16 @@ ARKE_INLINE void shard::give(peer& p, encoded* frames, const outgoing& out, cons
 }
 
 ARKE_INLINE void shard::deliver(const recipients& to, const outgoing& out, const message* shared) {
+    if (hub_.role() == wire::role::client) {
+        // Each frame of a client has a mask of its own: there is nothing to share.
+        for (const auto& p : select(to)) {
+            p->guarded([&] {
+                std::string why;
+                if (!p->send(out, why)) hub_.not_deliverable.fetch_add(1, std::memory_order_relaxed);
+            });
+        }
+        return;
+    }
     // Room for one frame of each protocol, so that nothing is flushed while members are walked: a flush empties the buffer
     // that the frames stand in.
     auto& buffer = loop_.buffer();

@@ -76,6 +76,11 @@ public:
     millis ping_period() const noexcept { return ping_period_; }
     const wire::frame_limits& limits() const noexcept { return limits_; }
 
+    /// Which end of their connections the peers are: a server, unless it is told otherwise before the first of them. As a client
+    /// they mask what they send.
+    wire::role role() const noexcept { return role_; }
+    void become_client() noexcept { role_ = wire::role::client; }
+
     /// Protocols are added before the first connection.
     void add_protocol(std::unique_ptr<protocol> p) { protocols_.push_back(std::move(p)); }
     const protocol& protocol_at(std::size_t index) const noexcept { return *protocols_[index]; }
@@ -100,6 +105,7 @@ private:
     config config_;
     millis ping_period_;
     wire::frame_limits limits_;
+    wire::role role_ = wire::role::server;
     std::vector<std::unique_ptr<protocol>> protocols_;
     std::shared_ptr<server_load> load_ = std::make_shared<server_load>();
 };
@@ -135,6 +141,7 @@ public:
     /// Sends one frame, in order with everything else; silently nothing when not open.
     ARKE_ALWAYS_INLINE void send(wire::opcode code, std::string_view payload) {
         if (state_ != state::open) return;
+        if (masks_) return send_masked(code, payload);
         char* const at = reserve(wire::frame_header_size(payload.size()) + payload.size());
         if (at == nullptr) return send_apart(code, payload);
         count_sent(code);
@@ -256,6 +263,17 @@ private:
     /// Sends a frame that does not go by the turn buffer.
     void send_apart(wire::opcode code, std::string_view payload) noexcept;
 
+    /// The same two for a client. write(char*) writes the unmasked frame, whose header and payload are that long.
+    void send_masked(wire::opcode code, std::string_view payload) noexcept;
+    template <class Write>
+    void send_masked(std::size_t header, std::size_t payload, const outgoing& out, Write&& write);
+
+    /// A key that nobody can foresee.
+    static std::uint32_t next_mask();
+
+    /// Adds a control frame behind what waits.
+    void add_control(wire::opcode code, std::string_view payload) noexcept;
+
     /// Whether something more may wait; what happens otherwise has happened then. Only while it lags. `out` where an event is
     /// known.
     bool may_wait(std::size_t more, bool is_control, const outgoing* out = nullptr);
@@ -352,6 +370,7 @@ private:
     bool pinged_ : 1 = false;   // since last_heard_
     bool pong_waits_ : 1 = false;
     bool shut_ : 1 = false;
+    bool masks_ : 1;  // it is a client
 };
 
 using peer_ptr = boost::intrusive_ptr<peer>;

@@ -1,8 +1,10 @@
 #pragma once
 
 #include <arke/core/peer.hpp>
+#include <arke/wire/mask_source.hpp>
 
 #include <array>
+#include <random>
 
 namespace arke::core {
 
@@ -45,7 +47,12 @@ ARKE_INLINE peer_owner::peer_owner(config settings)
       limits_{config_.max_message_size, config_.max_fragments} {}
 
 ARKE_INLINE peer::peer(peer_owner& owner, loop& on, std::string id, std::size_t protocol_index)
-    : loop_{&on}, owner_{&owner}, id_{std::move(id)}, protocol_index_{static_cast<std::uint8_t>(protocol_index)} {
+    : loop_{&on},
+      owner_{&owner},
+      reader_{owner.role()},
+      id_{std::move(id)},
+      protocol_index_{static_cast<std::uint8_t>(protocol_index)},
+      masks_{owner.role() == wire::role::client} {
     owner_->load()->connections.fetch_add(1, std::memory_order_relaxed);
 }
 
@@ -247,7 +254,12 @@ ARKE_INLINE bool peer::send(const outgoing& out, std::string& why) {
         send(form->code, out.event.data);
         return true;
     }
-    const auto size = wire::frame_header_size(form->size) + form->size;
+    const auto header = wire::frame_header_size(form->size);
+    if (masks_) {
+        send_masked(header, form->size, out, [&](char* to) { speaks.write_frame(to, *form, out); });
+        return true;
+    }
+    const auto size = header + form->size;
     // What fits is written where it is sent from.
     if (char* const at = reserve(size)) {
         speaks.write_frame(at, *form, out);
@@ -285,6 +297,61 @@ ARKE_INLINE void peer::send_apart(wire::opcode code, std::string_view payload) n
     send_now(pieces);
     for (const auto& rest : pieces) add_to_outbox(rest);
     if (outbox_) start_lagging();
+}
+
+// Peers of one loop have one thread at a time, so each thread has a source of its own.
+ARKE_COLD_INLINE std::uint32_t peer::next_mask() {
+    thread_local wire::mask_source source{[] {
+        std::random_device random;
+        wire::mask_source::secret seed;
+        for (auto& word : seed) word = random();
+        return seed;
+    }()};
+    return source.next();
+}
+
+template <class Write>
+void peer::send_masked(std::size_t header, std::size_t payload, const outgoing& out, Write&& write) {
+    const auto size = header + wire::mask_size + payload;
+    if (char* const at = reserve(size)) {
+        write(at + wire::mask_size);
+        wire::mask_frame(at, header, payload, next_mask());
+        return count_sent(out);
+    }
+    shared_frame_ptr frame{new shared_frame{size}};
+    write(frame->data() + wire::mask_size);
+    wire::mask_frame(frame->data(), header, payload, next_mask());
+    send_shared(frame, out);
+}
+
+ARKE_INLINE void peer::send_masked(wire::opcode code, std::string_view payload) noexcept {
+    guarded([&] {
+        const auto header = wire::frame_header_size(payload.size());
+        const auto write = [&](char* at) {
+            char* const body = wire::write_frame_header(at, code, payload.size());
+            if (!payload.empty()) std::memcpy(body, payload.data(), payload.size());
+        };
+        if (!wire::is_control(code))
+            return send_masked(header, payload.size(), outgoing::native(code == wire::opcode::text, payload), write);
+        const auto size = header + wire::mask_size + payload.size();
+        if (char* const at = reserve(size)) {
+            write(at + wire::mask_size);
+            wire::mask_frame(at, header, payload.size(), next_mask());
+        } else {
+            if (!may_wait(size, true)) return;
+            add_control(code, payload);
+        }
+        count_sent(code);
+    });
+}
+
+ARKE_COLD_INLINE void peer::add_control(wire::opcode code, std::string_view payload) noexcept {
+    std::array<char, 2 + wire::mask_size + wire::max_control_payload> frame{};
+    char* const at = frame.data() + (masks_ ? wire::mask_size : 0);
+    char* const body = wire::write_frame_header(at, code, payload.size());
+    if (!payload.empty()) std::memcpy(body, payload.data(), payload.size());
+    if (masks_) wire::mask_frame(frame.data(), 2, payload.size(), next_mask());
+    add_to_outbox({frame.data(), 2 + (masks_ ? wire::mask_size : 0) + payload.size()});
 }
 
 ARKE_INLINE void peer::send_now(std::span<segment> pieces) {
@@ -442,16 +509,15 @@ ARKE_COLD_INLINE void peer::send_close(close_code code, std::string_view reason)
             --size;
         if (size > 2) std::memcpy(payload.data() + 2, reason.data(), size - 2);
     }
-    if (char* const at = reserve(2 + size)) {
-        char* const body = wire::write_frame_header(at, wire::opcode::close, size);
+    const std::size_t mask = masks_ ? wire::mask_size : 0;
+    if (char* const at = reserve(2 + mask + size)) {
+        char* const body = wire::write_frame_header(at + mask, wire::opcode::close, size);
         if (size != 0) std::memcpy(body, payload.data(), size);
+        if (masks_) wire::mask_frame(at, 2, size, next_mask());
         return;
     }
-    // It lags. The last frame passes the bound: it is 127 bytes at most, and there is one.
-    std::array<char, 2> head{};
-    wire::write_frame_header(head.data(), wire::opcode::close, size);
-    add_to_outbox({head.data(), head.size()});
-    add_to_outbox({payload.data(), size});
+    // It lags. The last frame passes the bound: it is 131 bytes at most, and there is one.
+    add_control(wire::opcode::close, {payload.data(), size});
 }
 
 ARKE_COLD_INLINE counter& peer::cause_of(errc what) noexcept {
@@ -578,9 +644,7 @@ ARKE_INLINE void peer::on_timer(millis now) {
             pinged_ = true;
             if (lagging_) {
                 // Behind what waits, so that whoever reads it all can answer. Two bytes pass the bound, once until we hear.
-                std::array<char, 2> frame{};
-                wire::write_frame_header(frame.data(), wire::opcode::ping, 0);
-                add_to_outbox({frame.data(), frame.size()});
+                add_control(wire::opcode::ping, {});
                 count_sent(wire::opcode::ping);
             } else {
                 send(wire::opcode::ping, {});

@@ -90,6 +90,17 @@ inline void apply_mask(char* data, std::size_t size, std::uint32_t key) noexcept
     for (std::size_t j = 0; i != size; ++i, ++j) data[i] = static_cast<char>(data[i] ^ tail[j]);
 }
 
+inline constexpr std::size_t mask_size = 4;
+
+/// Makes a frame of a client out of one of a server that stands `mask_size` bytes behind `at`, with a header of `header` bytes:
+/// it then begins at `at`.
+inline void mask_frame(char* at, std::size_t header, std::size_t payload, std::uint32_t key) noexcept {
+    std::memmove(at, at + mask_size, header);
+    at[1] = static_cast<char>(static_cast<unsigned char>(at[1]) | 0x80U);
+    std::memcpy(at + header, &key, mask_size);
+    apply_mask(at + header + mask_size, payload, key);
+}
+
 /// The mask as it continues after `consumed` bytes.
 inline std::uint32_t rotate_mask(std::uint32_t key, std::size_t consumed) noexcept {
     std::array<char, 4> from{};
