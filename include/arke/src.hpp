@@ -33,3 +33,4 @@
 #include <arke/wire/handshake.ipp>
 #include <arke/wire/request.ipp>
 #include <arke/wire/sha1.ipp>
+#include <arke/wire/url.ipp>

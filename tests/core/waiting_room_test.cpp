@@ -1,0 +1,104 @@
+#include <arke/core/waiting_room.hpp>
+
+#include <memory>
+#include <string>
+#include <string_view>
+
+#include "tests/support/catch.hpp"
+
+using namespace arke;
+using core::waiting_room;
+
+namespace {
+
+/// A waiting room and what it said, as a text.
+struct scene {
+    waiting_room room;
+    std::string log;
+
+    explicit scene(const waiting_room::bounds& b = {}) : room{b} {}
+
+    void say(std::string_view name, std::string_view data = {}, urgency how = urgency::normal,
+             core::millis due = core::timing_wheel::never, core::millis now = 0, std::string_view key = {}) {
+        waiting_room::entry e{
+            message_ptr{new message{outgoing::of({name, value_kind::text, data}, how, key)}}, {}, due};
+        const auto how_it_went = room.add(
+            e, now, [this](waiting_room::entry& late) { note("late", std::string{late.what->view().event.name}); });
+        if (how_it_went == waiting_room::added::not_ready) note("not ready", std::string{name});
+        if (how_it_went == waiting_room::added::full) {
+            CHECK(e.what);
+            note("full", std::string{name});
+        }
+    }
+
+    void note(const std::string& what, const std::string& name) { log += what + "(" + name + ") "; }
+
+    std::string taken() {
+        std::string all;
+        while (const auto e = room.take()) {
+            const auto out = e->what->view();
+            all += std::string{out.event.name} + "(" + std::string{out.event.data} + ") ";
+        }
+        CHECK(room.bytes() == 0);
+        return all;
+    }
+};
+
+}  // namespace
+
+TEST_CASE("what waits leaves in the order in which it came; what is volatile does not wait") {
+    scene s;
+    s.say("a", "1");
+    s.say("b", "2", urgency::now_or_never);
+    s.say("c", "3");
+    CHECK(s.log == "not ready(b) ");
+    CHECK(s.room.size() == 2);
+    CHECK(s.taken() == "a(1) c(3) ");
+}
+
+TEST_CASE("of those that say only the newest, the newest of each name and key waits, at the end") {
+    scene s;
+    s.say("price", "1", urgency::latest_only);
+    s.say("price", "2", urgency::latest_only, core::timing_wheel::never, 0, "tea");
+    s.say("price", "3");
+    s.say("price", "4", urgency::latest_only);
+    CHECK(s.taken() == "price(2) price(3) price(4) ");
+}
+
+TEST_CASE("at its bounds it takes no more, neither messages nor bytes, and first drops what is late") {
+    scene few{{.messages = 2, .bytes = 1000}};
+    few.say("a", {}, urgency::normal, 100);
+    few.say("b");
+    few.say("c", {}, urgency::normal, core::timing_wheel::never, 99);
+    few.say("d", {}, urgency::normal, core::timing_wheel::never, 100);
+    CHECK(few.log == "full(c) late(a) ");
+    CHECK(few.taken() == "b() d() ");
+
+    scene small{{.messages = 100, .bytes = 10}};
+    small.say("a", "1234");
+    small.say("b", "1234");
+    CHECK(small.room.bytes() == 10);
+    small.say("c");
+    CHECK(small.log == "full(c) ");
+    CHECK(small.taken() == "a(1234) b(1234) ");
+    small.say("d", "123456789");
+    CHECK(small.taken() == "d(123456789) ");
+    small.say("e", "1234567890");
+    CHECK(small.log == "full(c) full(e) ");
+}
+
+TEST_CASE("it says when something is late, and gives it out then") {
+    scene s;
+    CHECK(s.room.next_due() == core::timing_wheel::never);
+    s.say("a", {}, urgency::normal, 300);
+    s.say("b");
+    s.say("c", {}, urgency::normal, 200);
+    CHECK(s.room.next_due() == 200);
+    CHECK_FALSE(s.room.take_late(199));
+    const auto late = s.room.take_late(250);
+    REQUIRE(late);
+    CHECK(late->what->view().event.name == "c");
+    CHECK_FALSE(s.room.take_late(250));
+    CHECK(s.room.next_due() == 300);
+    CHECK(s.taken() == "a() b() ");
+}

@@ -1,0 +1,100 @@
+#include <arke/wire/url.hpp>
+
+#include <string>
+#include <string_view>
+
+#include "tests/support/catch.hpp"
+
+namespace wire = arke::wire;
+
+namespace {
+
+/// "host port target host-header", with the scheme's letter; or "no: " and why.
+std::string taken_apart(std::string_view text) {
+    std::string why;
+    const auto u = wire::parse_url(text, why);
+    if (!u) return "no: " + why;
+    return std::string{u->is_secure ? "wss " : "ws "} + u->at.host + (u->at.is_ipv6 ? " v6 " : " ") +
+           std::to_string(u->at.port) + " " + u->target + " " + u->host_header();
+}
+
+std::string proxy(std::string_view text) {
+    std::string why;
+    const auto p = wire::parse_proxy(text, why);
+    return p ? p->at.text() + " " + p->credentials : "no: " + why;
+}
+
+struct row {
+    const char* url;
+    const char* outcome;
+};
+
+}  // namespace
+
+TEST_CASE("a WebSocket URL is taken apart, or refused with a sentence that says what to mend") {
+    const auto r = GENERATE(values<row>({
+        {"ws://localhost", "ws localhost 80 / localhost"},
+        {"ws://localhost/", "ws localhost 80 / localhost"},
+        {"WS://Example.COM:80/Chat", "ws Example.COM 80 /Chat Example.COM"},
+        {"ws://localhost:8080/chat?room=a&b=%20#", "no: it holds a '#'"},
+        {"ws://localhost:8080/chat?room=a&b=%20", "ws localhost 8080 /chat?room=a&b=%20 localhost:8080"},
+        {"ws://localhost?x=/y", "ws localhost 80 /?x=/y localhost"},
+        {"ws://a.b-c_d.example:65535", "ws a.b-c_d.example 65535 / a.b-c_d.example:65535"},
+        {"ws://192.0.2.7:1/x", "ws 192.0.2.7 1 /x 192.0.2.7:1"},
+        {"ws://[::1]:8080/x", "ws ::1 v6 8080 /x [::1]:8080"},
+        {"ws://[2001:db8::192.0.2.1]", "ws 2001:db8::192.0.2.1 v6 80 / [2001:db8::192.0.2.1]"},
+        {"wss://example.com", "wss example.com 443 / example.com"},
+        {"wss://example.com:80", "wss example.com 80 / example.com:80"},
+        {"ws://h/a//b/../c?d?e", "ws h 80 /a//b/../c?d?e h"},
+        {"", "no: it does not begin with ws://"},
+        {"localhost:8080", "no: it does not begin with ws://"},
+        {"http://localhost", "no: it does not begin with ws://"},
+        {"ws:/localhost", "no: it does not begin with ws://"},
+        {" ws://localhost", "no: it does not begin with ws://"},
+        {"ws://", "no: the host is missing"},
+        {"ws:///path", "no: the host is missing"},
+        {"ws://:8080", "no: the host is missing"},
+        {"ws://?x", "no: the host is missing"},
+        {"ws://user@host", "no: it holds a user"},
+        {"ws://user:secret@host/x", "no: it holds a user"},
+        {"ws://host:0", "no: the port is none"},
+        {"ws://host:", "no: the port is none"},
+        {"ws://host:65536", "no: the port is none"},
+        {"ws://host:080800", "no: the port is none"},
+        {"ws://host:80a", "no: the port is none"},
+        {"ws://host:80:80", "no: the port is none"},
+        {"ws://[::1", "no: the '[' of an IPv6 address has no ']'"},
+        {"ws://[]", "no: what stands in brackets is no IPv6"},
+        {"ws://[fe80::1%25eth0]", "no: what stands in brackets is no IPv6"},
+        {"ws://[::1]x", "no: the port is none"},
+        {"ws://h\xC3\xA9/", "no: a host is made of"},
+        {"ws://a b/", "no: a host is made of"},
+        {"ws://a%41/", "no: a host is made of"},
+        {"ws://host\\evil/", "no: a host is made of"},
+        {"ws://host/a b", "no: the path or the query holds"},
+        {"ws://host/\r\nX: y", "no: the path or the query holds"},
+        {"ws://host/\xC3\xA9", "no: the path or the query holds"},
+    }));
+    INFO(r.url);
+    const std::string_view outcome{r.outcome};
+    CHECK(taken_apart(r.url).substr(0, outcome.size()) == outcome);
+    if (!outcome.starts_with("no:")) CHECK(taken_apart(r.url) == outcome);
+}
+
+TEST_CASE("a proxy's URL has a port, and credentials where it wants some") {
+    const auto r = GENERATE(values<row>({
+        {"http://proxy.example:3128", "proxy.example:3128 "},
+        {"HTTP://proxy.example:3128/", "proxy.example:3128 "},
+        {"http://[::1]:3128", "[::1]:3128 "},
+        {"http://ada:secret@proxy.example:3128", "proxy.example:3128 ada:secret"},
+        {"http://ada:se%40cr%3Aet@proxy:3128", "proxy:3128 ada:se@cr:et"},
+        {"http://ada@proxy:3128", "proxy:3128 ada:"},
+        {"http://ada:a@b@proxy:3128", "proxy:3128 ada:a@b"},
+        {"proxy.example:3128", "no: it does not begin with http://"},
+        {"socks5://proxy:1080", "no: it does not begin with http://"},
+        {"http://proxy", "no: the port is missing; proxies have none of their own"},
+        {"http://", "no: the host is missing"},
+    }));
+    INFO(r.url);
+    CHECK(proxy(r.url) == r.outcome);
+}
