@@ -9,6 +9,7 @@
 
 #include <arke/arke.hpp>
 
+#include <arke/client.ipp>
 #include <arke/connection.ipp>
 #include <arke/core/endpoint.ipp>
 #include <arke/core/handlers.ipp>
@@ -21,9 +22,12 @@
 #include <arke/event/event_view.ipp>
 #include <arke/event/iris.ipp>
 #include <arke/event/value.ipp>
+#include <arke/http/client_handshake.ipp>
+#include <arke/http/client_session.ipp>
 #include <arke/http/file_folder.ipp>
 #include <arke/http/session.ipp>
 #include <arke/io/acceptor.ipp>
+#include <arke/io/connector.ipp>
 #include <arke/io/epoll_loop.ipp>
 #include <arke/io/io_uring_loop.ipp>
 #include <arke/io/make_loop.ipp>

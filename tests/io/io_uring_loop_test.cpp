@@ -1,5 +1,5 @@
 #include <algorithm>
-#include <arke/arke.hpp>
+#include <arke/server.hpp>
 #include <arke/io/make_loop.hpp>
 #include <array>
 #include <boost/asio/executor_work_guard.hpp>

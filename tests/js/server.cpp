@@ -4,7 +4,7 @@
 //
 // Prints its address, and then a line for each "count" that it gets, so that what was delivered outlives a server that is killed.
 
-#include <arke/arke.hpp>
+#include <arke/server.hpp>
 
 #include <atomic>
 #include <chrono>

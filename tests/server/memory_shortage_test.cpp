@@ -1,4 +1,4 @@
-#include <arke/arke.hpp>
+#include <arke/server.hpp>
 
 #include <boost/asio/post.hpp>
 

@@ -1,4 +1,4 @@
-#include <arke/arke.hpp>
+#include <arke/server.hpp>
 #include <arke/io/acceptor.hpp>
 
 #include <chrono>

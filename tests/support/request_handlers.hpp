@@ -2,7 +2,7 @@
 
 /// What answers the requests of tests/golden/requests.json: a server's handlers, and how it asks the client back.
 
-#include <arke/arke.hpp>
+#include <arke/server.hpp>
 
 #include <boost/asio/awaitable.hpp>
 #include <boost/asio/steady_timer.hpp>

@@ -3,7 +3,7 @@
 /// What the socket tests say about the server's end: a server that runs in a thread of its own, and a record of what its
 /// handlers saw.
 
-#include <arke/arke.hpp>
+#include <arke/server.hpp>
 #include <arke/io/make_loop.hpp>
 #include <boost/asio/io_context.hpp>
 #include <chrono>

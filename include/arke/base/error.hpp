@@ -34,6 +34,9 @@ enum class errc {
     disconnected,         ///< The connection ended before the answer came, or was not there.
     bad_answer,           ///< The answer does not convert to the type that was asked for.
     too_many_requests,    ///< More requests are open, or more coroutine handlers run, than config::max_requests.
+    connect_timeout,      ///< A client had no connection within client_config::connect_timeout.
+    handshake_refused,    ///< The server, or the proxy, did not accept a client's WebSocket.
+    queue_full,           ///< More waits for a client's connection than client_config::max_queue or max_queue_bytes.
 };
 
 namespace detail {
@@ -64,6 +67,9 @@ public:
             case errc::disconnected: return "the connection ended before the answer came";
             case errc::bad_answer: return "the answer does not convert to the type that was asked for";
             case errc::too_many_requests: return "more requests are open than max_requests";
+            case errc::connect_timeout: return "there was no connection within connect_timeout";
+            case errc::handshake_refused: return "the server did not accept the WebSocket";
+            case errc::queue_full: return "more waits for the connection than may";
         }
         return "unknown";
     }

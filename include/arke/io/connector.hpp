@@ -1,0 +1,72 @@
+#pragma once
+
+#include <arke/io/acceptor.hpp>
+#include <arke/io/asio_loop.hpp>
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+namespace arke::io {
+
+/// What came of an attempt: a socket, non-blocking and without Nagle's delay, or an error and a sentence about it.
+struct connected {
+    error_code error{};
+    std::string why{};
+    std::optional<owned_socket> socket{};
+    std::string address{};
+    std::uint16_t port = 0;
+};
+
+/// The order in which addresses are tried (RFC 8305 §4): the families take turns, beginning with that of the first. At most 16.
+std::vector<asio::ip::tcp::endpoint> in_turns(const std::vector<asio::ip::tcp::endpoint>& addresses);
+
+/// One attempt to connect: looks up the name, then tries one address after another, the next one as soon as one fails or has
+/// taken a quarter of a second (RFC 8305 §5). The first that answers is it; the others are dropped.
+///
+/// It has no deadline: whoever has one calls cancel(). On the strand of the loop.
+class connector : public std::enable_shared_from_this<connector> {
+public:
+    using on_done = std::function<void(connected)>;
+
+    static constexpr std::chrono::milliseconds head_start{250};
+
+    /// Calls `done` once, on the strand and never from within; not after cancel(). It must not hold what holds the connector.
+    static std::shared_ptr<connector> start(asio_loop& on, const std::string& host, std::uint16_t port, on_done done);
+    static std::shared_ptr<connector> start(asio_loop& on, const std::vector<asio::ip::tcp::endpoint>& addresses,
+                                            on_done done);
+
+    void cancel();
+
+    connector(asio_loop& on, on_done done);
+
+private:
+    using tcp = asio::ip::tcp;
+    using socket = asio::basic_stream_socket<tcp, own_executor>;
+
+    void look_up(const std::string& host, std::uint16_t port);
+    void try_all(const std::vector<tcp::endpoint>& addresses);
+    void try_next();
+    void on_connected(std::size_t index, const error_code& ec);
+    void finish(connected what);
+
+    asio_loop_ptr loop_;
+    on_done done_;
+    std::string what_;  // as whoever asked wrote it
+    std::optional<asio::ip::basic_resolver<tcp, own_executor>> resolver_;
+    std::optional<own_timer> timer_;
+    std::vector<tcp::endpoint> addresses_;
+    std::vector<socket> sockets_;  // by address, as far as they have been tried
+    std::size_t failed_ = 0;
+    error_code first_error_;
+    std::string errors_;
+};
+
+}  // namespace arke::io
+
+#ifndef ARKE_SEPARATE_COMPILATION
+#include <arke/io/connector.ipp>
+#endif

@@ -1,0 +1,802 @@
+#include <arke/client.hpp>
+
+#include <atomic>
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <future>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <stdexcept>
+#include <string>
+#include <string_view>
+#include <thread>
+#include <utility>
+#include <variant>
+#include <vector>
+
+#include <boost/asio/co_spawn.hpp>
+#include <boost/asio/detached.hpp>
+#include <boost/asio/steady_timer.hpp>
+#include <boost/asio/use_awaitable.hpp>
+#include <boost/asio/use_future.hpp>
+
+#include "tests/support/catch.hpp"
+#include "tests/support/raw_server.hpp"
+#include "tests/support/running_server.hpp"
+
+// The client with Arke's own server, and with servers of a few lines that do what no honest one does. Other servers are in
+// tests/peers.
+
+using arke::answer;
+using arke::client_config;
+using arke::close_code;
+using arke::connection;
+using arke::errc;
+using arke::error_report;
+using arke::loop_kind;
+using arke::message_view;
+using arke::test::all_loops;
+using arke::test::eventually;
+using arke::test::journal;
+using arke::test::quiet;
+using arke::test::raw_peer;
+using arke::test::raw_server;
+using arke::test::running_server;
+using namespace std::chrono_literals;
+namespace asio = boost::asio;
+
+namespace {
+
+std::string url_of(const running_server& net, const std::string& path = "/") {
+    return "ws://127.0.0.1:" + std::to_string(net.port()) + path;
+}
+
+client_config on_loop(loop_kind loop, client_config c = {}) {
+    c.loop = loop;
+    if (!c.log) c.log = [](std::string_view) {};
+    return c;
+}
+
+std::string message_of(errc what) { return arke::make_error_code(what).message(); }
+
+/// What a future of an ask comes to.
+template <class Future>
+std::string outcome(Future f) {
+    try {
+        if (f.wait_for(arke::test::patience) != std::future_status::ready) return "nothing";
+        if constexpr (std::is_void_v<decltype(f.get())>) {
+            f.get();
+            return "done";
+        } else {
+            std::ostringstream text;
+            text << f.get();
+            return text.str();
+        }
+    } catch (const boost::system::system_error& e) {
+        return e.code().message();
+    }
+}
+
+struct order {
+    std::string item;
+    int count = 0;
+};
+NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(order, item, count)
+
+asio::awaitable<void> pause_for(std::chrono::milliseconds time) {
+    asio::steady_timer timer{co_await asio::this_coro::executor, time};
+    co_await timer.async_wait(asio::use_awaitable);
+}
+
+}  // namespace
+
+TEST_CASE("a client and its own server: every kind of value, native messages, and questions both ways") {
+    const auto loop = GENERATE(from_range(all_loops()));
+    running_server net{quiet(loop, {.max_message_size = 1 << 20, .binary_messages = true})};
+    journal heard;
+    net->on("text", [&](connection& c, std::string t) { c.emit("text", t + t); });
+    net->on("number", [&](connection& c, std::int64_t n) { c.emit("number", -n); });
+    net->on("flag", [&](connection& c, bool b) { c.emit("flag", !b); });
+    net->on("bytes", [&](connection& c, const arke::bytes& b) { c.emit("bytes", b); });
+    net->on("order", [&](connection& c, order o) {
+        o.count *= 7;
+        c.emit("order", o);
+    });
+    net->on("nothing", [&](connection& c) { c.emit("nothing"); });
+    net->on_message([](connection& c, message_view m) { c.emit_message(m); });
+    net->on("ask me", [&](connection& c) -> asio::awaitable<void> {
+        heard.add("asked:" + co_await c.ask<std::string>("who", 5s));
+    });
+    net.start();
+
+    arke::client c{url_of(net), on_loop(loop, {.binary_messages = true})};
+    c.on("text", [&](std::string_view t) { heard.add(std::string{t}); });
+    c.on("number", [&](std::int64_t n) { heard.add(std::to_string(n)); });
+    c.on("flag", [&](bool b) { heard.add(b ? "true" : "false"); });
+    c.on("bytes", [&](const arke::bytes& b) { heard.add(std::to_string(b.size()) + "B"); });
+    c.on("order", [&](const order& o) { heard.add(o.item + std::to_string(o.count)); });
+    c.on("nothing", [&] { heard.add("nothing"); });
+    c.on("who", [] { return std::string{"me"}; });
+    c.on_message([&](message_view m) { heard.add((m.is_text ? "t" : "b") + std::to_string(m.data.size())); });
+    c.on_connect([&](connection& self) { heard.add(self.request().header("Host").empty() ? "no host" : "connected"); });
+    c.on_disconnect([&](close_code code, std::string_view reason, bool again) {
+        heard.add(std::to_string(static_cast<int>(code)) + std::string{reason} + (again ? "again" : ""));
+    });
+    c.start();
+    c.emit("text", "aé");
+    c.emit("number", std::int64_t{1} << 60);
+    c.emit("flag", false);
+    c.emit("bytes", arke::bytes(300, std::byte{255}));
+    c.emit("order", order{"tea", 6});
+    c.emit("nothing");
+    c.emit_message("text");
+    c.emit_message(arke::as_bytes(std::string(100'000, '\xFE')));
+    c.emit("ask me");
+    CHECK(outcome(c.ask<std::string>("ask me", 5s, asio::use_future)).empty());
+    c.disconnect(close_code{4001}, "bye");
+    CHECK(heard.wait(12) ==
+          "connected aéaé -1152921504606846976 true 300B tea42 nothing t4 b100000 asked:me asked:me 4001bye");
+    CHECK_FALSE(c.is_connected());
+}
+
+TEST_CASE("questions of a client: each comes to its own end, once") {
+    const auto loop = GENERATE(from_range(all_loops()));
+    running_server net{quiet(loop)};
+    net->on("buy", [](int n) { return n * 7; });
+    net->on("wish", [](std::string what) -> answer<std::string> {
+        if (what == "moon") return arke::refuse("sold out");
+        return what;
+    });
+    net->on("throw", [](connection&) -> int { throw std::runtime_error{"secret"}; });
+    net->on("done", [](connection&) {});
+    net->on("slow", [](connection&, int ms) -> asio::awaitable<int> {
+        co_await pause_for(std::chrono::milliseconds{ms});
+        co_return ms;
+    });
+    net->on("leave", [](connection& c) -> asio::awaitable<int> {
+        c.disconnect(close_code{4002});
+        co_return 1;
+    });
+    net.start();
+
+    struct row {
+        const char* event;
+        std::variant<std::monostate, int, const char*> data;
+        std::chrono::milliseconds timeout;
+        std::string outcome;
+    };
+    const row table[] = {
+        {"buy", 6, 5s, "42"},
+        {"buy", "six", 5s, message_of(errc::wrong_type)},
+        {"wish", "tea", 5s, message_of(errc::bad_answer)},
+        {"wish", "moon", 5s, message_of(errc::refused)},
+        {"throw", {}, 5s, message_of(errc::handler_threw)},
+        {"done", {}, 5s, message_of(errc::bad_answer)},
+        {"unknown", {}, 5s, message_of(errc::unhandled_event)},
+        {"slow", 1, 5s, "1"},
+        {"slow", 400, 20ms, message_of(errc::ask_timeout)},
+        {"buy", 7, 5s, "49"},
+        {"leave", {}, 5s, message_of(errc::disconnected)},
+        {"buy", 6, 50ms, message_of(errc::disconnected)},
+    };
+    arke::client c{url_of(net), on_loop(loop)};
+    c.start();
+    for (const auto& r : table) {
+        INFO(r.event << " and then " << r.outcome);
+        std::atomic<int> times{0};
+        std::promise<std::string> told;
+        const auto hear = [&](arke::error_code why, int n) {
+            if (++times == 1) told.set_value(why ? why.message() : std::to_string(n));
+        };
+        if (const auto* number = std::get_if<int>(&r.data))
+            c.ask<int>(r.event, *number, r.timeout, hear);
+        else if (const auto* text = std::get_if<const char*>(&r.data))
+            c.ask<int>(r.event, *text, r.timeout, hear);
+        else
+            c.ask<int>(r.event, r.timeout, hear);
+        auto future = told.get_future();
+        REQUIRE(future.wait_for(arke::test::patience) == std::future_status::ready);
+        CHECK(future.get() == r.outcome);
+        // What comes after it, an answer to the next question, comes after a second telling would.
+        if (c.is_connected()) static_cast<void>(outcome(c.ask<int>("buy", 1, 5s, asio::use_future)));
+        CHECK(times == 1);
+    }
+}
+
+TEST_CASE("an answer that comes too late is dropped, and the next question gets its own") {
+    running_server net{quiet(loop_kind::automatic)};
+    std::promise<void> go;
+    auto gone = go.get_future().share();
+    net->on("late", [&, gone](connection& c, int n) -> asio::awaitable<int> {
+        if (n == 1)
+            while (gone.wait_for(0s) != std::future_status::ready) co_await pause_for(1ms);
+        c.emit("answering", n);
+        co_return n;
+    });
+    net.start();
+    journal heard;
+    arke::client c{url_of(net), on_loop(loop_kind::automatic)};
+    c.on("answering", [&](int n) { heard.add("answering" + std::to_string(n)); });
+    c.start();
+    CHECK(outcome(c.ask<int>("late", 1, 20ms, asio::use_future)) == message_of(errc::ask_timeout));
+    go.set_value();
+    CHECK(heard.wait(1) == "answering1");
+    CHECK(outcome(c.ask<int>("late", 2, 5s, asio::use_future)) == "2");
+}
+
+TEST_CASE("a thousand open questions: each completes once when the connection ends, however it ends") {
+    const auto loop = GENERATE(from_range(all_loops()));
+    const bool by_server = GENERATE(true, false);
+    running_server net{quiet(loop, {.max_requests = 2000})};
+    std::atomic<int> asked{0};
+    net->on("never", [&](connection&) -> asio::awaitable<int> {
+        ++asked;
+        for (;;) co_await pause_for(1h);
+    });
+    net.start();
+    arke::client c{url_of(net), on_loop(loop, {.max_queue = 2000, .max_requests = 2000})};
+    std::vector<std::atomic<int>> times(1000);
+    std::atomic<int> wrong{0};
+    std::atomic<int> told{0};
+    c.start();
+    for (auto& each : times) {
+        c.ask<int>("never", 1h, [&](arke::error_code why, int) {
+            ++each;
+            if (why != errc::disconnected) ++wrong;
+            ++told;
+        });
+    }
+    REQUIRE(eventually([&] { return asked == 1000; }));
+    if (by_server)
+        net->to(arke::all).disconnect(close_code{4000});
+    else
+        c.disconnect();
+    REQUIRE(eventually([&] { return told == 1000; }));
+    CHECK(outcome(c.ask<int>("never", 1ms, asio::use_future)) == message_of(errc::disconnected));
+    for (auto& each : times) CHECK(each == 1);
+    CHECK(wrong == 0);
+}
+
+TEST_CASE("without a connection questions and messages wait, as long as they may; at the bound the last is dropped") {
+    arke::client c{"ws://127.0.0.1:9", on_loop(loop_kind::automatic, {.max_queue = 3})};
+    journal heard;
+    c.on_error([&](const error_report& e) { heard.add(std::string{e.event} + ":" + e.code.message()); });
+    asio::io_context context;
+    c.emit_volatile("volatile", 1);
+    c.emit("first", 1);
+    c.emit_latest("price", 1);
+    c.emit_latest("price", 2);
+    c.emit("third", 1);
+    c.emit("fourth", 1);
+    auto fifth = c.ask<int>("fifth", 5s, asio::use_future);
+    running_server net{quiet(loop_kind::automatic)};  // a port that is free, and then nobody's
+    net.start();
+    const auto port = net.port();
+    net.stop();
+    static_cast<void>(port);
+    c.start();
+    CHECK(outcome(std::move(fifth)) == message_of(errc::queue_full));
+    CHECK(heard.wait(2).find("fourth:" + message_of(errc::queue_full)) != std::string::npos);
+    CHECK(c.waiting() == 3);
+    CHECK(c.dropped() == 3);
+    c.disconnect();
+    CHECK(eventually([&] { return c.waiting() == 0; }));
+    CHECK(c.dropped() == 6);
+    CHECK(outcome(c.ask<int>("after", 5s, asio::use_future)) == message_of(errc::disconnected));
+}
+
+TEST_CASE(
+    "what waited comes first and in order, what is too late does not come, and a question waits no longer than it "
+    "may") {
+    const auto loop = GENERATE(from_range(all_loops()));
+    running_server net{quiet(loop)};
+    journal heard;
+    net->on_any([&](const arke::event_view& e) { heard.add(std::string{e.name} + std::string{e.data}); });
+    net->on("last", [&] { heard.add("last"); });
+    net.start();
+    asio::io_context context;
+    arke::client c{context, url_of(net), on_loop(loop)};
+    c.emit("a", 1);
+    c.emit_within(1ms, "late", 2);
+    c.emit_within(1h, "b", 3);
+    std::string asked;
+    c.ask<int>("late question", 1ms, [&](arke::error_code why, int) { asked = why.message(); });
+    // The loop takes them up, and their time passes, before anything connects.
+    while (asked.empty()) context.run_one();
+    CHECK(asked == message_of(errc::ask_timeout));
+    c.on_connect([&](connection& self) {
+        self.emit("c", 4);
+        c.emit("last");
+    });
+    c.connect();
+    while (heard.size() < 4) context.run_one_for(100ms);
+    CHECK(heard.text() == "a1 b3 c4 last");
+    CHECK(c.dropped() == 2);
+}
+
+TEST_CASE("a client awaits its connection, its answers and its rooms") {
+    const auto loop = GENERATE(from_range(all_loops()));
+    running_server net{quiet(loop)};
+    net->on_join([](connection&, std::string_view room) { return room != "secret"; });
+    net->on("buy", [](int n) { return n * 7; });
+    net->on("tell", [&](std::string text) { net->to("news").emit("news", text); });
+    net.start();
+    asio::io_context context;
+    arke::client c{context, url_of(net), on_loop(loop)};
+    std::string told;
+    std::string failed;
+    c.on_error([&](const error_report& e) { failed += e.detail; });
+    c.on("news", [&](std::string text) {
+        told = text;
+        c.disconnect();
+    });
+    std::string all;
+    asio::co_spawn(
+        context,
+        [&]() -> asio::awaitable<void> {
+            co_await c.async_connect();
+            all += std::to_string(co_await c.ask<int>("buy", 6, 5s)) + " ";
+            co_await c.async_join("news");
+            try {
+                co_await c.async_join("secret");
+            } catch (const boost::system::system_error& e) {
+                all += e.code().message();
+            }
+            c.emit("tell", "rain");
+        },
+        [](const std::exception_ptr& e) {
+            if (e) std::rethrow_exception(e);
+        });
+    const auto end = std::chrono::steady_clock::now() + arke::test::patience;
+    while (told.empty() && std::chrono::steady_clock::now() < end) context.run_one_for(100ms);
+    CHECK(told == "rain");
+    CHECK(all == "42 " + message_of(errc::refused));
+    CHECK(failed == "the room \"secret\" is not entered");
+}
+
+TEST_CASE("an attempt that is awaited fails once; the client stays as it was, and may try again") {
+    asio::io_context context;
+    std::uint16_t free_port = 0;
+    {
+        running_server net{quiet(loop_kind::automatic)};
+        net.start();
+        free_port = net.port();
+    }
+    arke::client c{context, "ws://127.0.0.1:" + std::to_string(free_port), on_loop(loop_kind::automatic)};
+    std::string sentence;
+    c.on_error([&](const error_report& e) { sentence = e.detail; });
+    c.emit("waits", 1);
+    for (int i = 0; i != 2; ++i) {
+        std::optional<arke::error_code> why;
+        c.async_connect([&](arke::error_code ec) { why = ec; });
+        while (!why) context.run_one();
+        CHECK(*why == asio::error::connection_refused);
+        CHECK(sentence.find("Connection refused (127.0.0.1); is the server running") != std::string::npos);
+        CHECK(c.waiting() == 1);
+        CHECK_FALSE(c.is_connected());
+    }
+}
+
+TEST_CASE("a server that answers otherwise than by a WebSocket is refused, with a sentence that says what to do") {
+    struct row {
+        const char* name;
+        std::function<void(raw_peer&, const std::string&)> answer;
+        const char* sentence;
+    };
+    const auto status = [](const char* line) {
+        return [line](raw_peer& p, const std::string&) { p.send(std::string{"HTTP/1.1 "} + line + "\r\n\r\n"); };
+    };
+    const auto welcome = [](std::string more) {
+        return [more](raw_peer& p, const std::string& head) { p.send(raw_peer::welcome(head, more)); };
+    };
+    const row table[] = {
+        {"404", status("404 Not Found"), "the server answered 404 Not Found: there is no WebSocket at this path"},
+        {"401", status("401 Unauthorized"), "it wants to know who you are"},
+        {"403", status("403 Forbidden"), "it does not let you in"},
+        {"503", status("503 Service Unavailable"), "try again later"},
+        {"200", status("200 OK\r\nContent-Length: 5"), "the server answered 200 OK and no 101"},
+        {"500", status("500 \xFF[31mred"), "the server answered 500 \"\\xff[31mred\""},
+        {"control bytes", status("500 \x1B[31mred"), "what answers is no HTTP/1.1"},
+        {"302", status("302 Found\r\nLocation: ws://elsewhere/"),
+         "points to ws://elsewhere/; redirects are not followed"},
+        {"no HTTP", [](raw_peer& p, const std::string&) { p.send("SSH-2.0-OpenSSH_9.2\r\n"); },
+         "what answers is no HTTP/1.1"},
+        {"bad HTTP", [](raw_peer& p, const std::string&) { p.send("HTTP/1.1 nonsense\r\n\r\n"); },
+         "what answers is no HTTP/1.1"},
+        {"an end", [](raw_peer& p, const std::string&) { p.stream().close(); },
+         "the server ended the connection before it answered"},
+        {"another key",
+         [](raw_peer& p, const std::string&) {
+             p.send(
+                 "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+                 "Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n");
+         },
+         "the Sec-WebSocket-Accept of the server is not that of our key"},
+        {"two accepts",
+         [](raw_peer& p, const std::string& head) {
+             p.send(raw_peer::welcome(head, "Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n"));
+         },
+         "the Sec-WebSocket-Accept of the server is not that of our key"},
+        {"no Upgrade",
+         [](raw_peer& p, const std::string& head) {
+             auto text = raw_peer::welcome(head);
+             p.send(text.replace(text.find("websocket"), 9, "h2c"));
+         },
+         "does not say \"Upgrade: websocket\""},
+        {"no Connection",
+         [](raw_peer& p, const std::string& head) {
+             auto text = raw_peer::welcome(head);
+             p.send(text.replace(text.find("Connection: Upgrade"), 19, "Connection: close"));
+         },
+         "does not say \"Connection: Upgrade\""},
+        {"an extension", welcome("Sec-WebSocket-Extensions: permessage-deflate\r\n"),
+         "the extension permessage-deflate"},
+        {"a subprotocol", welcome("Sec-WebSocket-Protocol: chat\r\n"), "the subprotocol chat, which was not offered"},
+        {"two subprotocols", welcome("Sec-WebSocket-Protocol: arke.v1\r\nSec-WebSocket-Protocol: arke.v1\r\n"),
+         "which was not offered"},
+        {"long headers", welcome("X: " + std::string(9000, 'x') + "\r\n"), "longer than max_header_bytes (8192)"},
+        {"endless headers",
+         [](raw_peer& p, const std::string&) {
+             p.send("HTTP/1.1 101 Switching Protocols\r\nX: ");
+             p.send(std::string(9000, 'x'));
+         },
+         "longer than max_header_bytes (8192)"},
+        {"many headers",
+         [](raw_peer& p, const std::string& head) {
+             std::string more;
+             for (int i = 0; i != 101; ++i) more += "a: b\r\n";
+             p.send(raw_peer::welcome(head, more));
+         },
+         "more headers than max_header_fields (100)"},
+        {"endless interim answers",
+         [](raw_peer& p, const std::string&) {
+             for (int i = 0; i != 1000; ++i) p.send("HTTP/1.1 103 Early Hints\r\n\r\n");
+         },
+         "longer than max_header_bytes (8192)"},
+    };
+    for (const auto& r : table) {
+        INFO(r.name);
+        raw_server net{[&](raw_peer& p) {
+            const auto head = p.read_head();
+            if (head.empty()) return;
+            r.answer(p, head);
+            if (p.stream().is_open()) p.wait_for_end();
+        }};
+        asio::io_context context;
+        arke::client c{context, net.url(), on_loop(loop_kind::automatic)};
+        std::string sentence;
+        c.on_error([&](const error_report& e) { sentence = e.detail; });
+        std::optional<arke::error_code> why;
+        c.async_connect([&](arke::error_code ec) { why = ec; });
+        const auto end = std::chrono::steady_clock::now() + arke::test::patience;
+        while (!why && std::chrono::steady_clock::now() < end) context.run_one_for(100ms);
+        REQUIRE(why);
+        CHECK(*why == errc::handshake_refused);
+        INFO(sentence);
+        CHECK(sentence.find(r.sentence) != std::string::npos);
+        CHECK(sentence.find('\x1B') == std::string::npos);
+    }
+}
+
+TEST_CASE(
+    "a handshake in pieces, after interim answers, with frames right behind it, is one; its request says all it "
+    "should") {
+    std::string request;
+    raw_server net{[&](raw_peer& p) {
+        const auto head = p.read_head();
+        if (head.empty()) return;
+        request = head;
+        const auto text = "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\n" +
+                          raw_peer::welcome(head, "sec-websocket-protocol: chat\r\n") + "\x81\x05hello" + "\x82\x02";
+        for (const char c : text) p.send({&c, 1});
+        p.send("hi");
+        p.wait_for_end();
+    }};
+    asio::io_context context;
+    arke::client c{context, net.url("/chat?room=a%20b"),
+                   on_loop(loop_kind::automatic, {.headers = {{"Authorization", "Bearer x"}, {"Origin", "http://me"}},
+                                                  .subprotocols = {"chat"}})};
+    std::string heard;
+    c.on_message([&](message_view m) { heard += (m.is_text ? "text " : "binary ") + std::string{m.data} + " "; });
+    c.connect();
+    const auto end = std::chrono::steady_clock::now() + arke::test::patience;
+    while (heard != "text hello binary hi " && std::chrono::steady_clock::now() < end) context.run_one_for(100ms);
+    CHECK(heard == "text hello binary hi ");
+    const auto key = raw_peer::header(request, "Sec-WebSocket-Key");
+    CHECK(key.size() == 24);
+    CHECK(
+        request ==
+        "GET /chat?room=a%20b HTTP/1.1\r\nHost: 127.0.0.1:" + std::to_string(net.port()) +
+            "\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: " + key +
+            "\r\nSec-WebSocket-Protocol: arke.v1, chat\r\nAuthorization: Bearer x\r\nOrigin: http://me\r\n\r\n");
+    c.disconnect();
+    while (c.is_connected()) context.run_one_for(100ms);
+    context.run_for(20ms);
+}
+
+TEST_CASE("where the server chooses no subprotocol the client speaks the events of 2016") {
+    raw_server net{[&](raw_peer& p) {
+        const auto head = p.read_head();
+        if (head.empty()) return;
+        p.send(raw_peer::welcome(head) +
+               "\x81\x21"
+               "iris-websocket-message:price;1;42");
+        p.wait_for_end();
+    }};
+    asio::io_context context;
+    arke::client c{context, net.url(), on_loop(loop_kind::automatic)};
+    int price = 0;
+    c.on("price", [&](int n) { price = n; });
+    std::string asked;
+    c.ask<int>("buy", 5s, [&](arke::error_code why, int) { asked = why.message(); });
+    c.connect();
+    const auto end = std::chrono::steady_clock::now() + arke::test::patience;
+    while ((price == 0 || asked.empty()) && std::chrono::steady_clock::now() < end) context.run_one_for(100ms);
+    CHECK(price == 42);
+    CHECK(asked == message_of(errc::not_deliverable));
+}
+
+TEST_CASE("an attempt takes no longer than connect_timeout, and connect() goes on trying") {
+    std::atomic<int> came{0};
+    raw_server net{[&](raw_peer& p) {
+        if (++came <= 2) return p.wait_for_end();  // no word
+        const auto head = p.read_head();
+        if (head.empty()) return;
+        p.send(raw_peer::welcome(head));
+        p.wait_for_end();
+    }};
+    arke::client c{net.url(), on_loop(loop_kind::automatic,
+                                      {.connect_timeout = 50ms, .reconnect_delay = 1ms, .close_timeout = 50ms})};
+    journal heard;
+    c.on_error([&](const error_report& e) { heard.add(e.code.message()); });
+    c.on_connect([&] { heard.add("connected"); });
+    c.start();
+    const auto late = message_of(errc::connect_timeout);
+    CHECK(heard.wait(3) == late + " " + late + " connected");
+}
+
+TEST_CASE("after max_attempts the client gives up: run() returns, and who waits is told") {
+    std::uint16_t free_port = 0;
+    {
+        running_server net{quiet(loop_kind::automatic)};
+        net.start();
+        free_port = net.port();
+    }
+    arke::client c{"ws://127.0.0.1:" + std::to_string(free_port),
+                   on_loop(loop_kind::automatic, {.reconnect_delay = 1ms, .max_attempts = 2})};
+    int errors = 0;
+    c.on_error([&](const error_report&) { ++errors; });
+    std::string asked;
+    c.ask<int>("buy", 1h, [&](arke::error_code why, int) { asked = why.message(); });
+    c.run();
+    CHECK(errors == 3);
+    CHECK(asked == message_of(errc::disconnected));
+}
+
+TEST_CASE("a proxy is asked for a tunnel, and told who we are; what it refuses is said") {
+    running_server net{quiet(loop_kind::automatic)};
+    net->on("buy", [](int n) { return n * 7; });
+    net.start();
+    std::mutex mutex;
+    std::string request;
+    raw_server proxy{[&](raw_peer& p) {
+        const auto head = p.read_head();
+        if (head.empty()) return;
+        {
+            const std::lock_guard lock{mutex};
+            request = head;
+        }
+        if (raw_peer::header(head, "Proxy-Authorization").empty())
+            return p.send("HTTP/1.1 407 Proxy Authentication Required\r\nContent-Length: 0\r\n\r\n");
+        asio::io_context context;
+        asio::ip::tcp::socket there{context};
+        there.connect(arke::test::local(net.port()));
+        p.send("HTTP/1.1 200 Connection established\r\n\r\n");
+        std::thread back{[&] {
+            std::string bytes(4096, '\0');
+            boost::system::error_code ec;
+            for (;;) {
+                const auto size = there.read_some(asio::buffer(bytes), ec);
+                if (ec) break;
+                p.send({bytes.data(), size});
+            }
+            p.stream().shutdown(asio::ip::tcp::socket::shutdown_send, ec);
+        }};
+        for (;;) {
+            const auto bytes = p.read_some();
+            boost::system::error_code ec;
+            if (bytes.empty()) {
+                there.shutdown(asio::ip::tcp::socket::shutdown_send, ec);
+                break;
+            }
+            asio::write(there, asio::buffer(bytes), ec);
+        }
+        back.join();
+    }};
+    const auto at = "127.0.0.1:" + std::to_string(proxy.port());
+    {
+        arke::client c{url_of(net), on_loop(loop_kind::automatic, {.proxy = "http://ada:se%40cret@" + at})};
+        c.start();
+        CHECK(outcome(c.ask<int>("buy", 6, 5s, asio::use_future)) == "42");
+        const std::lock_guard lock{mutex};
+        const auto there = "127.0.0.1:" + std::to_string(net.port());
+        CHECK(request == "CONNECT " + there + " HTTP/1.1\r\nHost: " + there +
+                             "\r\nProxy-Authorization: Basic YWRhOnNlQGNyZXQ=\r\n\r\n");
+    }
+    arke::client stranger{url_of(net), on_loop(loop_kind::automatic, {.proxy = "http://" + at})};
+    journal heard;
+    stranger.on_error([&](const error_report& e) { heard.add(std::string{e.detail}); });
+    stranger.start();
+    CHECK(heard.wait(1).starts_with("the proxy answered 407 Proxy Authentication Required: it wants a user"));
+}
+
+TEST_CASE("a name with several addresses: the first that answers is it") {
+    // Of "localhost" some systems have an IPv6 address first; nobody listens there.
+    running_server net{quiet(loop_kind::automatic)};
+    net->on("buy", [](int n) { return n * 7; });
+    net.start();
+    arke::client c{"ws://localhost:" + std::to_string(net.port()), on_loop(loop_kind::automatic)};
+    c.start();
+    CHECK(outcome(c.ask<int>("buy", 6, 5s, asio::use_future)) == "42");
+}
+
+TEST_CASE("a name that is none is an error with its name in it") {
+    asio::io_context context;
+    arke::client c{context, "ws://no-such-host.invalid:1", on_loop(loop_kind::automatic)};
+    std::string sentence;
+    c.on_error([&](const error_report& e) { sentence = e.detail; });
+    std::optional<arke::error_code> why;
+    c.async_connect([&](arke::error_code ec) { why = ec; });
+    while (!why) context.run_one();
+    CHECK(*why);
+    CHECK(sentence.find("no-such-host.invalid:1") != std::string::npos);
+}
+
+TEST_CASE("a URL or a config that cannot work is refused with a sentence") {
+    const auto refusal = [](const std::string& url, client_config settings = {}) {
+        try {
+            arke::client c{url, std::move(settings)};
+            return std::string{"none"};
+        } catch (const std::invalid_argument& e) {
+            return std::string{e.what()};
+        }
+    };
+    CHECK(refusal("ws://localhost") == "none");
+    CHECK(refusal("localhost").find("\"localhost\" is no WebSocket URL: it does not begin with ws://") !=
+          std::string::npos);
+    CHECK(refusal("wss://localhost").find("wss:// needs TLS") != std::string::npos);
+    CHECK(refusal("ws://h", {.headers = {{"Host", "x"}}}).find("headers holds Host, which is the handshake's own") !=
+          std::string::npos);
+    CHECK(refusal("ws://h", {.headers = {{"A B", "x"}}}).find("headers holds the name") != std::string::npos);
+    CHECK(refusal("ws://h", {.headers = {{"A", "x\r\nB: y"}}}).find("leave out CR, LF") != std::string::npos);
+    CHECK(refusal("ws://h", {.subprotocols = {"a b"}}).find("subprotocols holds") != std::string::npos);
+    CHECK(refusal("ws://h", {.proxy = "http://user:secret@p"}).find("the port is missing") != std::string::npos);
+    CHECK(refusal("ws://h", {.proxy = "http://user:secret@p"}).find("secret") == std::string::npos);
+    CHECK(refusal("ws://h", {.connect_timeout = 0ms}).find("connect_timeout is 0 ms") != std::string::npos);
+    CHECK(refusal("ws://h", {.max_queue = 0}).find("max_queue is 0") != std::string::npos);
+    CHECK(refusal("ws://h", {.max_queue_bytes = 0}).find("max_queue_bytes is 0") != std::string::npos);
+    CHECK(refusal("ws://h", {.queue_ttl = -1ms}).find("queue_ttl is -1 ms") != std::string::npos);
+}
+
+TEST_CASE("a client that takes native messages only offers no arke.v1, and says no events") {
+    std::string request;
+    raw_server net{[&](raw_peer& p) {
+        request = p.read_head();
+        if (request.empty()) return;
+        p.send(raw_peer::welcome(request) +
+               "\x81\x06"
+               "ehello");
+        p.wait_for_end();
+    }};
+    asio::io_context context;
+    arke::client c{context, net.url(), on_loop(loop_kind::automatic, {.native = true})};
+    std::string heard;
+    c.on_message([&](message_view m) { heard = m.data; });
+    CHECK_THROWS_AS(c.emit("event", 1), std::invalid_argument);
+    c.connect();
+    const auto end = std::chrono::steady_clock::now() + arke::test::patience;
+    while (heard.empty() && std::chrono::steady_clock::now() < end) context.run_one_for(100ms);
+    CHECK(heard == "ehello");
+    CHECK(request.find("Sec-WebSocket-Protocol") == std::string::npos);
+}
+
+TEST_CASE("a handler may destroy its client; so may anybody at any time, and it leaves nothing behind") {
+    const auto loop = GENERATE(from_range(all_loops()));
+    running_server net{quiet(loop)};
+    net->on_message([](connection& c, message_view m) { c.emit_message(m); });
+    net.start();
+    {
+        // In a handler of its own io_context.
+        auto c = std::make_unique<arke::client>(url_of(net), on_loop(loop));
+        c->on_message([&](connection&) { c.reset(); });
+        c->emit_message("hello");
+        c->run();
+        CHECK(c == nullptr);
+    }
+    {
+        // In a handler of its own thread.
+        auto c = std::make_unique<arke::client>(url_of(net), on_loop(loop));
+        std::promise<void> gone;
+        c->on_message([&](connection&) {
+            c.reset();
+            gone.set_value();
+        });
+        c->emit_message("hello");
+        c->start();
+        CHECK(gone.get_future().wait_for(arke::test::patience) == std::future_status::ready);
+    }
+    {
+        // In a handler of a caller's io_context, which has nothing to do then.
+        asio::io_context context;
+        auto c = std::make_unique<arke::client>(context, url_of(net), on_loop(loop));
+        c->on_message([&](connection&) { c.reset(); });
+        c->emit_message("hello");
+        c->connect();
+        context.run_for(arke::test::patience);
+        CHECK(c == nullptr);
+        CHECK(context.stopped());
+    }
+    for (int step = 0; step != 40; ++step) {
+        // After so many steps of the io_context, which may go with it.
+        asio::io_context context;
+        bool told = false;
+        {
+            arke::client c{context, url_of(net), on_loop(loop)};
+            c.connect();
+            c.ask<int>("never", 1h,
+                       asio::bind_executor(context.get_executor(), [&](arke::error_code, int) { told = true; }));
+            for (int i = 0; i != step; ++i) context.run_one_for(5ms);
+        }
+        if (step % 2 == 0) {
+            context.run_for(arke::test::patience);
+            CHECK(context.stopped());
+            CHECK(told);
+        }
+    }
+    CHECK(eventually([&] { return net->size() == 0; }));
+}
+
+TEST_CASE("a client may be used by several threads, inside an io_context that several run") {
+    const auto loop = GENERATE(from_range(all_loops()));
+    running_server net{quiet(loop)};
+    std::mutex mutex;
+    std::vector<int> last(4, -1);
+    std::atomic<int> heard{0};
+    std::atomic<int> wrong{0};
+    net->on("from", [&](std::vector<int> what) {
+        const std::lock_guard lock{mutex};
+        if (last[static_cast<std::size_t>(what[0])] + 1 != what[1]) ++wrong;
+        last[static_cast<std::size_t>(what[0])] = what[1];
+        ++heard;
+    });
+    net->on("buy", [](int n) { return n * 7; });
+    net.start(2);
+    asio::io_context context;
+    auto guard = asio::make_work_guard(context);
+    std::vector<std::thread> runs;
+    {
+        arke::client c{context, url_of(net), on_loop(loop, {.max_queue = 10'000})};
+        for (int i = 0; i != 3; ++i) runs.emplace_back([&] { context.run(); });
+        std::vector<std::thread> speak;
+        std::atomic<int> answers{0};
+        c.connect();
+        for (int t = 0; t != 4; ++t) {
+            speak.emplace_back([&, t] {
+                for (int i = 0; i != 500; ++i) {
+                    c.emit("from", std::vector<int>{t, i});
+                    if (i % 50 == 0)
+                        c.ask<int>("buy", i, 10s,
+                                   [&, i](arke::error_code why, int n) { answers += !why && n == i * 7; });
+                }
+            });
+        }
+        for (auto& t : speak) t.join();
+        CHECK(eventually([&] { return heard == 2000 && answers == 40; }));
+    }
+    CHECK(wrong == 0);
+    guard.reset();
+    for (auto& t : runs) t.join();
+}
