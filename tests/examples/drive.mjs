@@ -1,6 +1,10 @@
 // Drives one example from outside, as its first user would: node drive.mjs NAME BINARY
 import assert from "node:assert/strict";
+import { spawn } from "node:child_process";
+import { createRequire } from "node:module";
 import { Client, start, within } from "../support/program.mjs";
+
+const { WebSocketServer } = createRequire(new URL("../peers/package.json", import.meta.url))("ws");
 
 const drives = {
     async hello([port]) {
@@ -84,6 +88,18 @@ const drives = {
         assert.deepEqual([...heard].sort(), ["echo", "tick"]);
     },
 
+    async requests([port]) {
+        const client = await Client.open(`ws://localhost:${port}/`, ["arke.v1"]);
+        client.send("rj1 add\n[2,3]");
+        assert.equal(await client.next(), "an1 5");
+        client.send("rs2 price\ngin");
+        assert.equal(await client.next(), "f2 refused\nthere is no gin");
+        client.send('rj3 buy\n{"item":"tea","count":6}');
+        const question = /^rs(\d+) sure\n42 for tea$/.exec(await client.next());
+        client.send(`ab${question[1]} true`);
+        assert.equal(await client.next(), "as3 here you are");
+    },
+
     // The pages of the chat are driven in a browser; here only what they are made of.
     async chat([port]) {
         for (const [path, type] of [["/", "text/html"], ["/arke.js", "text/javascript"], ["/iris-ws.js", "text/javascript"]]) {
@@ -99,7 +115,74 @@ const drives = {
     },
 };
 
+/** Those that are no servers. */
+const clients = {
+    async cat(binary) {
+        const server = new WebSocketServer({
+            host: "127.0.0.1",
+            port: 0,
+            handleProtocols: (offered) => (offered.has("arke.v1") ? "arke.v1" : false),
+        });
+        await new Promise((resolve) => server.on("listening", resolve));
+        const heard = [];
+        let headers;
+        server.on("connection", (socket, request) => {
+            headers = request.headers;
+            socket.on("message", (data, isBinary) => {
+                const text = String(data);
+                heard.push((isBinary ? "binary " : "") + text);
+                const [, id, question] = /^r.(\d+) \w+\n([^]*)$/.exec(text) ?? [];
+                if (id) return socket.send(question === "moon" ? `f${id} refused\nsold out` : `as${id} ${question}!`);
+                if (text.startsWith("m")) socket.send(data, { binary: isBinary });
+                socket.send("esecho\n" + text);
+            });
+        });
+        const running = new Set();
+        process.on("exit", () => running.forEach((child) => child.kill("SIGKILL")));
+        const run = (input, ...args) => new Promise((resolve, reject) => {
+            const child = spawn(binary, args, { stdio: ["pipe", "pipe", "pipe"] });
+            running.add(child);
+            let [out, err] = ["", ""];
+            child.stdout.on("data", (data) => { out += data; });
+            child.stderr.on("data", (data) => { err += data; });
+            child.on("error", reject);
+            child.on("close", (code) => running.delete(child) && resolve({ code, out, err }));
+            child.stdin.on("error", () => {});
+            child.stdin.end(input);
+        });
+        const url = `ws://localhost:${server.address().port}/`;
+
+        assert.deepEqual(await run("hello\nwörld\n", url, "--header", "X-Test: 1"),
+            { code: 0, out: "hello\necho mhello\nwörld\necho mwörld\n", err: "" });
+        assert.equal(headers["x-test"], "1");
+        assert.deepEqual(await run("hello\n", url, "--event", "chat"), { code: 0, out: "echo eschat\nhello\n", err: "" });
+        assert.deepEqual(await run("[1,2]\n", url, "--event", "chat", "--json"), { code: 0, out: "echo ejchat\n[1,2]\n", err: "" });
+        assert.deepEqual(await run("tea\ngin\n", url, "--ask", "wish"), { code: 0, out: "tea!\ngin!\n", err: "" });
+        assert.deepEqual(await run("moon\n", url, "--ask", "wish"), { code: 1, out: "", err: "cat: refused: sold out\n" });
+        heard.length = 0;
+        await run("data\n", url, "--binary");
+        assert.deepEqual(heard, ["binary mdata"]);
+        const lines = Array.from({ length: 20_000 }, (_, i) => `line ${i}`);
+        heard.length = 0;
+        assert.equal((await run(lines.join("\n"), url, "--event", "many")).code, 0);
+        assert.deepEqual(heard, lines.map((line) => `esmany\n${line}`));
+
+        server.close();
+        server.clients.forEach((socket) => socket.terminate());
+        const refused = await run("hello\n", url);
+        assert.equal(refused.code, 1);
+        assert.match(refused.err, /^cat: cannot connect to localhost:\d+: Connection refused/);
+        assert.match((await run("", "localhost:80")).err, /^cat: arke::client: "localhost:80" is no WebSocket URL/);
+        assert.equal((await run("", url, "--nonsense")).code, 1);
+    },
+};
+
 const [name, binary] = process.argv.slice(2);
+if (clients[name]) {
+    await within(40_000, name, clients[name](binary));
+    console.log(`${name}: passed`);
+    process.exit(0);
+}
 assert.ok(drives[name], `drive.mjs does not know the example ${name}: say here what it does`);
 const program = await start(binary, "0");
 await within(40_000, name, drives[name](program.ports));

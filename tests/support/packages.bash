@@ -36,6 +36,7 @@ is_present() {
         catch2) [ -d /usr/include/catch2 ] || [ -d /usr/local/include/catch2 ] ;;
         nodejs) node_is_new_enough ;;
         npm) command -v npm >/dev/null ;;
+        python3-websockets) /usr/bin/python3 -c 'import websockets' 2>/dev/null ;;
         iproute2) command -v ip >/dev/null ;;
         liburing-dev) [ -r /usr/include/liburing.h ] || [ -r /usr/local/include/liburing.h ] ;;
         libwebsockets-dev) [ -r /usr/include/libwebsockets.h ] || [ -r /usr/local/include/libwebsockets.h ] ;;
