@@ -69,10 +69,12 @@ export class Ws {
     #failures = 0; // since one opened
     #bare = false; // whether this attempt offers no arke.v1
     #knowsV1; // whether the server does, where that is known
+    #spokeV1; // whether it did, when one opened last
     #opened = 0; // when; 0 before the first time
     #toldDown = false;
     #heard; // when
     #probed; // when, or 0
+    #wakes; // how often since it heard something
     #due; // when the timer should end
 
     constructor(url, protocols, options) {
@@ -178,6 +180,7 @@ export class Ws {
     Connect() {
         if (this.state === "closed") {
             this.#attempts = 0;
+            this.#toldDown = false;
             this.#listen(true);
         } else if (this.state !== "waiting") return;
         this.#connect();
@@ -244,14 +247,19 @@ export class Ws {
     }
 
     #open() {
+        // It may have come back between the attempt that offered arke.v1 and this one: it is asked once more.
+        if (this.#bare && this.#spokeV1) {
+            this.#attempts = this.#spokeV1 = 0;
+            return this.#closed(1006);
+        }
         const again = this.#opened > 0;
-        this.#knowsV1 = this.conn.protocol === arkeV1;
+        this.#knowsV1 = this.#spokeV1 = this.conn.protocol === arkeV1;
         this.protocol = this.#knowsV1 ? arkeV1 : "iris";
         this.state = "open";
         this.#failures = 0;
         this.#toldDown = false;
         this.#opened = this.#heard = this.#due = Date.now();
-        this.#probed = 0;
+        this.#probed = this.#wakes = 0;
         clearTimeout(this.#timer);
         if (this.#knowsV1) this.#look();
 
@@ -334,7 +342,8 @@ export class Ws {
         const { idle, timeout } = this.#options;
         const now = Date.now();
         this.#heard = Math.min(this.#heard, now); // the clock may have been set back
-        if (now > this.#due + step || (!this.#probed && now - this.#heard >= idle)) {
+        // Who wakes asks again, and gives the answer its time. In a hidden tab each look is as late as that, so not for ever.
+        if ((now > this.#due + step && ++this.#wakes < 3) || (!this.#probed && now - this.#heard >= idle)) {
             this.#probed = now;
             this.conn.send("p");
         } else if (this.#probed && now - this.#probed >= timeout) {
@@ -425,7 +434,7 @@ export class Ws {
 
     #receive(data) {
         this.#heard = Date.now();
-        this.#probed = 0;
+        this.#probed = this.#wakes = 0;
         let message;
         try {
             message = this.#knowsV1 ? readV1(data) : readIris(data, this.#options.prefix);

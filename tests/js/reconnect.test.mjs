@@ -166,6 +166,17 @@ test("Connect tries at once where it waits, and again after the end", () => {
     assert.deepEqual(FakeWebSocket.last.sent, ["evx\n"]);
 });
 
+test("after a Connect that follows on the end, OnDisconnect hears again that the first attempt fails", () => {
+    const c = connecting();
+    const heard = [];
+    c.ws.OnDisconnect((...args) => heard.push(args));
+    c.sockets[0].open("arke.v1");
+    c.sockets[0].end(1000);
+    c.ws.Connect();
+    FakeWebSocket.last.end(1006);
+    assert.deepEqual(heard, [[1000, "", false], [1006, "", true]]);
+});
+
 test("an attempt that leads nowhere is given up after the timeout", () => {
     const c = connecting({ timeout: 4000 });
     c.clock.advance(4000); // with arke.v1
@@ -385,6 +396,24 @@ test("a laptop that wakes asks at once, and gives the answer its time", () => {
     assert.equal(ws.state, "waiting");
 });
 
+// Each look came late, so each asked again, for ever.
+test("in a hidden tab, where timers come once a minute, a dead connection is given up all the same", () => {
+    const c = connectedV1();
+    const heard = [];
+    c.ws.OnDisconnect(code => heard.push(code));
+    const minute = () => {
+        c.clock.sleep(60_000);
+        c.clock.advance(c.clock.next);
+    };
+    for (let n = 0; n < 10; n++) {
+        minute();
+        c.socket.deliver("q");
+    }
+    assert.deepEqual(heard, []);
+    for (let n = 0; n < 4; n++) minute();
+    assert.deepEqual(heard, [1006]);
+});
+
 test("a clock that is set back does not make it deaf", () => {
     const { socket, clock } = connectedV1();
     clock.sleep(-3_600_000);
@@ -480,8 +509,36 @@ test("a server that has spoken arke.v1 is not asked for less, until it has faile
     assert.deepEqual(c.sockets.map(offers), ["arke.v1", "arke.v1", "arke.v1", "arke.v1"]);
     FakeWebSocket.last.end(1006);
     assert.deepEqual(c.sockets.map(offers).slice(4), [""]);
-    FakeWebSocket.last.open(); // it was set back to an older version
+    FakeWebSocket.last.open(); // it was set back to an older version, or has just come back: it is asked once more
+    assert.equal(c.ws.state, "waiting");
+    assert.ok(c.clock.next <= 1000);
+    c.clock.advance(c.clock.next);
+    FakeWebSocket.last.end(1006);
+    assert.deepEqual(c.sockets.map(offers).slice(4), ["", "arke.v1", ""]);
+    FakeWebSocket.last.open();
     assert.equal(c.ws.protocol, "iris");
+    assert.equal(c.ws.state, "open");
+});
+
+// It stayed with the protocol of 2016, and every Ask failed.
+test("a server that comes back between the two attempts is not taken for one of 2016", () => {
+    const c = connecting();
+    const heard = [];
+    c.ws.OnDisconnect((...args) => heard.push(args));
+    c.sockets[0].open("arke.v1");
+    for (let n = 0; n < 3; n++) {
+        FakeWebSocket.last.end(1006);
+        c.clock.advance(c.clock.next);
+    }
+    FakeWebSocket.last.end(1006);
+    const bare = FakeWebSocket.last;
+    assert.equal(offers(bare), "");
+    c.ws.Emit("chat", 5);
+    bare.open();
+    assert.deepEqual([bare.closedWith, bare.sent, heard.length], [[], [], 1]);
+    const socket = reopen(c.clock);
+    assert.equal(c.ws.protocol, "arke.v1");
+    assert.deepEqual(socket.sent, ["enchat\n5"]);
 });
 
 test("failures count since the last time that it worked", () => {
