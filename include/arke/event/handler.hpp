@@ -193,6 +193,31 @@ constexpr void check_coroutine_parameter() {
                   "arke: a coroutine goes on after the call that gave it its view: take std::string or arke::bytes.");
 }
 
+/// The same where the type of the value was given beside the handler: what a generic one makes of it, cannot be seen.
+template <class F>
+constexpr void check_coroutine_value() {
+    static_assert(plain_callable<F>,
+                  "arke: a coroutine goes on after the call that gave it its value: write the types that it takes, by "
+                  "value, instead of auto.");
+    if constexpr (plain_callable<F>) {
+        using parameters = typename call_operator<F>::parameters;
+        check_coroutine_parameter<std::tuple_element_t<std::tuple_size_v<parameters> - 1, parameters>>();
+    }
+}
+
+/// What says yes or no about a room. (One that returns nothing is refused when it is registered.)
+template <class R>
+constexpr void check_decision() {
+    if constexpr (spawnable<R>) {
+        check_decision<typename R::value_type>();
+    } else {
+        using value = std::remove_cvref_t<R>;
+        static_assert(std::is_void_v<value> || std::is_same_v<value, bool> || std::is_same_v<value, answer<void>>,
+                      "arke: on_join() needs a yes or a no: return bool, arke::answer<void>, or a "
+                      "boost::asio::awaitable<...> of one.");
+    }
+}
+
 /// Gives whoever asked what a handler returned.
 template <class Result>
 void give_answer(answer_sink& to, const Result& result) {
@@ -446,10 +471,10 @@ boost::intrusive_ptr<basic_event_handler<Base>> make_basic_event_handler_as(F&& 
                       "arke: on<T> needs a handler that is called with a T, or with a connection& and a T; T by value "
                       "or as const&.");
         if constexpr (fits && receivable<value>) {
-            if constexpr (with)
-                check_result<std::invoke_result_t<callable&, Connection&, value>>();
-            else
-                check_result<std::invoke_result_t<callable&, value>>();
+            using result = typename std::conditional_t<with, std::invoke_result<callable&, Connection&, value>,
+                                                       std::invoke_result<callable&, value>>::type;
+            check_result<result>();
+            if constexpr (spawnable<result>) check_coroutine_value<callable>();
             return pointer(new value_handler<Base, Connection, with, value, callable>(std::forward<F>(f)));
         }
     }
@@ -572,6 +597,8 @@ event_handler_ptr make_event_handler_as(F&& f) {
 /// A handler that decides about a room: as make_event_handler(), with the room's name for a value.
 template <class Connection, class F>
 event_handler_ptr make_join_handler(F&& f) {
+    if constexpr (detail::plain_callable<std::decay_t<F>>)
+        detail::check_decision<typename detail::call_operator<std::decay_t<F>>::result>();
     auto made = make_event_handler<Connection>(std::forward<F>(f));
     if (!made->answers()) {
         throw std::invalid_argument(
