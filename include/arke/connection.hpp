@@ -200,7 +200,9 @@ public:
     template <class F>
     void run(F f) const;
 
-    friend bool operator==(const connection_handle&, const connection_handle&) = default;
+    friend bool operator==(const connection_handle& a, const connection_handle& b) noexcept {
+        return a.peer_ == b.peer_;
+    }
 
 private:
     friend class connection;
@@ -209,10 +211,15 @@ private:
     friend class speaker<connection_handle>;
     friend class asker<connection_handle>;
     explicit connection_handle(core::peer_ptr p) : peer_{std::move(p)} {}
+    connection_handle(core::peer_ptr p, const core::endpoint_ptr& looked_in) : peer_{std::move(p)} {
+        if (!peer_) looked_in_ = looked_in;
+    }
     void deliver(const outgoing& out) const;
     const core::peer_ptr& asked_peer() const noexcept { return peer_; }
+    const core::endpoint_ptr& asked_at() const noexcept { return looked_in_; }
 
     core::peer_ptr peer_;
+    core::endpoint_ptr looked_in_;  // where there was no peer: it has a loop for who asks all the same
 };
 
 /// One client.
@@ -405,6 +412,7 @@ private:
     void deliver(const outgoing& out);
     void send_native(bool is_text, std::string_view data);
     core::peer_ptr asked_peer() const { return core::peer_ptr{const_cast<connection*>(this)}; }
+    static core::endpoint_ptr asked_at() noexcept { return {}; }
 
     core::requests& own_requests();
     void put(const core::requests::pointer& request, const outgoing& what, std::chrono::milliseconds timeout);

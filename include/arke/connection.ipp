@@ -261,6 +261,23 @@ ARKE_INLINE void detail::put_request(const core::peer_ptr& to, const core::reque
     }
 }
 
+ARKE_COLD_INLINE void detail::put_to_nobody(const core::endpoint_ptr& at,
+                                            const core::requests::pointer& request) noexcept {
+    try {
+        const auto home = at ? at->first_loop() : nullptr;
+        if (!home || !request->needs_loop()) return;
+        home->post([at, request] {
+            try {
+                request->complete(errc::disconnected, {});
+            } catch (...) {
+                at->try_to_log([] { return std::string{"a handler of ask() threw"}; });
+            }
+        });
+    } catch (...) {
+        // As where the loop has ended.
+    }
+}
+
 ARKE_COLD_INLINE unsigned detail::json_depth_of(const core::peer_ptr& to) {
     return to ? to->owner().settings().max_json_depth : decode_limits{}.max_json_depth;
 }

@@ -127,7 +127,7 @@ public:
     // --- connections and rooms, as they are at the moment of the call
 
     /// The connection of this id; an empty handle when there is none.
-    connection_handle find(std::string_view id) const { return connection_handle{state_->find(id)}; }
+    connection_handle find(std::string_view id) const { return connection_handle{state_->find(id), state_}; }
     bool is_connected(std::string_view id) const { return state_->find(id) != nullptr; }
     std::size_t size() const noexcept { return state_->size(); }
     std::vector<connection_handle> connections() const {

@@ -1,7 +1,7 @@
 #pragma once
 
 #include <arke/base/error.hpp>
-#include <arke/core/hub.hpp>
+#include <arke/core/endpoint.hpp>
 #include <arke/core/requests.hpp>
 #include <arke/event/answer.hpp>
 #include <arke/event/handler.hpp>
@@ -19,6 +19,7 @@
 #include <concepts>
 #include <memory>
 #include <mutex>
+#include <new>
 #include <optional>
 #include <stdexcept>
 #include <string>
@@ -177,10 +178,16 @@ public:
         } else {
             T value{};
             std::string text;
-            why = take_answer(why, answer, limits_, value, text);
+            try {
+                why = take_answer(why, answer, limits_, value, text);
+            } catch (const std::bad_alloc&) {
+                why = errc::out_of_memory;
+            }
             handler_.complete(within_ask, why, std::move(value));
         }
     }
+
+    bool needs_loop() const noexcept override { return !completion_handler<Handler>::has_executor; }
 
 private:
     completion_handler<Handler> handler_;
@@ -279,6 +286,9 @@ constexpr void check_temporary() {
 void put_request(const core::peer_ptr& to, const core::requests::pointer& request, message_ptr what,
                  std::chrono::milliseconds timeout) noexcept;
 
+/// The same where nobody was found `at` an endpoint, or was looked for at none.
+void put_to_nobody(const core::endpoint_ptr& at, const core::requests::pointer& request) noexcept;
+
 unsigned json_depth_of(const core::peer_ptr& to);
 
 }  // namespace detail
@@ -340,8 +350,9 @@ public:
     /// there), outbox_full (the peer reads too slowly and config::on_overflow keeps it), not_deliverable (its protocol has no
     /// requests). An answer that comes after the timeout is dropped, and counted.
     ///
-    /// A callback without an executor of its own runs on the connection's loop, as handlers do; after the loop's end it is
-    /// destroyed without being called. Throws as emit() does. Threads: any.
+    /// A callback without an executor of its own runs on the connection's loop, as handlers do; where find() found nobody, on the
+    /// server's first. After the loop's end, and asked of a connection_handle{} that names no server, it is destroyed without being
+    /// called. Throws as emit() does. Threads: any.
     ///
     /// A Value may be anything that emit() takes. With g++ 12 an aggregate must have a name: co_await c.ask<int>("buy", order{...})
     /// would destroy it twice, and does not compile.
@@ -369,12 +380,17 @@ private:
         const core::peer_ptr to = static_cast<const Derived&>(*this).asked_peer();
         const decode_limits limits{detail::json_depth_of(to)};
         return boost::asio::async_initiate<Token, typename detail::completion<T, error_code>::signature>(
-            [](auto handler, core::peer_ptr peer, message_ptr request, std::chrono::milliseconds time,
-               decode_limits l) {
+            [](auto handler, core::peer_ptr peer, core::endpoint_ptr at, message_ptr request,
+               std::chrono::milliseconds time, decode_limits l) {
                 using made = detail::typed_request<T, std::decay_t<decltype(handler)>>;
-                detail::put_request(peer, std::make_shared<made>(std::move(handler), l), std::move(request), time);
+                const auto open = std::make_shared<made>(std::move(handler), l);
+                if (peer)
+                    detail::put_request(peer, open, std::move(request), time);
+                else
+                    detail::put_to_nobody(at, open);
             },
-            token, to, message_ptr{new message{what}}, timeout, limits);
+            token, to, core::endpoint_ptr{static_cast<const Derived&>(*this).asked_at()},
+            message_ptr{new message{what}}, timeout, limits);
     }
 
 protected:

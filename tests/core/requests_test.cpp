@@ -1,6 +1,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <functional>
+#include <new>
 #include <optional>
 #include <stdexcept>
 #include <string>
@@ -23,6 +24,9 @@ struct order {
     int count = 0;
 };
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(order, item, count)
+
+struct greedy {};
+void from_json(const nlohmann::json&, greedy&) { throw std::bad_alloc{}; }
 
 /// What an asker hears: "42" or "error 16".
 struct ear {
@@ -355,6 +359,35 @@ TEST_CASE("who asks after the end hears so; a handle of nobody too") {
     CHECK_THROWS_AS(handle.ask<int>("count", 0ms, ears.of<int>()), std::invalid_argument);
     CHECK_THROWS_AS(handle.ask<int>("count", "\xFF", 1s, ears.of<int>()), std::invalid_argument);
     CHECK(ears.read() == "");
+}
+
+TEST_CASE("who asks somebody that find() did not find hears so, on the server's loop") {
+    scripted_server server;
+    ear ears;
+    const auto nobody = server.find("nobody");
+    CHECK(nobody == connection_handle{});
+    nobody.ask<int>("count", 1s, ears.of<int>());
+    CHECK(ears.read() == "");
+    server.settle();
+    CHECK(ears.read() == error(errc::disconnected));
+    nobody.ask<int>("count", 1s, [](error_code, int) { throw std::runtime_error{"thrown"}; });
+    server.settle();
+    CHECK(server.log() == "a handler of ask() threw\n");
+    connection_handle{}.ask<int>("count", 1s, ears.of<int>());
+    server.settle();
+    CHECK(ears.read() == "");
+}
+
+TEST_CASE("an answer that there is no memory to read still completes its request") {
+    scripted_server server;
+    std::string got;
+    auto& anna = server.connect_v1("anna");
+    server.in_turn(
+        [&] { anna.self().ask<greedy>("count", 1s, [&](error_code why, const greedy&) { got = why.message(); }); });
+    anna.answers(0, 7);
+    CHECK(got == make_error_code(errc::out_of_memory).message());
+    CHECK(anna.self().is_connected());
+    anna.heard();
 }
 
 TEST_CASE("a completion may ask again, disconnect, and throw, which is reported") {

@@ -162,7 +162,10 @@ public:
     void add_loop(loop& on);
     shard& shard_of(const loop& on) noexcept { return *shards_[on.index()]; }
     /// Null before there is one.
-    loop_ptr first_loop() const noexcept { return loops_.empty() ? loop_ptr{} : loops_.front(); }
+    loop_ptr first_loop() const noexcept {
+        const std::lock_guard lock{index_mutex_};
+        return loops_.empty() ? loop_ptr{} : loops_.front();
+    }
 
     // --- connections
 

@@ -29,6 +29,9 @@ public:
     /// It is answered (no error), or never will be; then the data is a sentence about it. Once; on the peer's loop, in a turn.
     /// `within_ask`: the call that asks has not returned, so nothing may go on that waits for the answer.
     virtual void complete(error_code why, const event_view& answer, bool within_ask = false) = 0;
+
+    /// Whether those who wait are told on a loop, and not by an executor of their own.
+    virtual bool needs_loop() const noexcept { return true; }
 };
 
 /// The requests of one connection, in both directions. On its loop only.
