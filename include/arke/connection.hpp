@@ -420,6 +420,7 @@ private:
     void complete_later(const core::requests::pointer& request, error_code why, std::string_view text = {});
     void dispatch(const event_view& event, asked* by);
     void settle(asked& by, bool heard);
+    bool has_answer(std::string_view event);
     void refuse(std::uint32_t id, refusal_reason reason, std::string_view text);
 
     template <class F>
@@ -473,8 +474,8 @@ public:
     /// A handler failed: what is told when nobody answers.
     void note(refusal_reason reason, std::string_view text);
 
-    /// The answer comes after the call.
-    asked postpone();
+    /// The answer comes after the call. `answers`: it will be a value, and no word that something is done.
+    asked postpone(bool answers);
 
     bool is_open() const noexcept { return open_ && use_ == 0; }
 
@@ -485,6 +486,7 @@ private:
     connection* of_;
     std::uint32_t id_;
     std::uint32_t use_ = 0;  // of the number, once it is postponed
+    bool answers_ = true;
     std::string room_;
     bool joins_ = false;
     bool open_ = true;
@@ -495,20 +497,24 @@ private:
 /// A coroutine handler that runs: holds the connection, and its handler.
 class connection::later {
 public:
-    /// Throws nothing but std::bad_alloc; is empty where too many run.
-    static std::optional<later> begin(boost::intrusive_ptr<handler_base> keep, event_call& call);
+    /// False where too many run, which is reported, and told to who asked.
+    static bool may_begin(event_call& call);
+
+    /// Throws nothing but std::bad_alloc. `answers`: it returns a value.
+    later(boost::intrusive_ptr<handler_base> keep, event_call& call, bool answers);
     later(later&&) noexcept = default;
     later& operator=(later&&) = delete;
+    ~later();
 
     /// On the connection's executor.
     template <class Give>
     void end(std::exception_ptr thrown, Give&& give) {
-        peer_->on_loop().dispatch([&] { finish(thrown, [&](answer_sink& to) { give(to); }); });
+        const auto held = std::move(peer_);
+        held->on_loop().dispatch([&] { finish(of(*held), thrown, [&](answer_sink& to) { give(to); }); });
     }
 
 private:
-    later(boost::intrusive_ptr<handler_base> keep, event_call& call);
-    void finish(const std::exception_ptr& thrown, const std::function<void(answer_sink&)>& give);
+    void finish(connection& c, const std::exception_ptr& thrown, const std::function<void(answer_sink&)>& give);
 
     core::peer_ptr peer_;
     boost::intrusive_ptr<handler_base> handler_;
@@ -522,19 +528,21 @@ struct detail::coroutine_runner<connection> {
     static void start(boost::intrusive_ptr<handler_base> keep, event_call& call, Make&& make) {
         using awaitable = std::invoke_result_t<Make&>;
         using result = typename awaitable::value_type;
-        auto& c = call.self;
-        auto runs = connection::later::begin(std::move(keep), call);
-        if (!runs) return;
-        auto on = c.template get_executor<boost::asio::any_io_executor>();
+        if (!connection::later::may_begin(call)) return;
+        auto work = make();  // may throw, where it is a plain function that returns what others have made
+        connection::later runs{std::move(keep), call, !std::is_void_v<result>};
+        auto on = call.self.template get_executor<boost::asio::any_io_executor>();
         if constexpr (std::is_void_v<result>) {
-            boost::asio::co_spawn(std::move(on), make(), [runs = *std::move(runs)](std::exception_ptr thrown) mutable {
-                runs.end(std::move(thrown), [](answer_sink& to) { to.answer(value_kind::nothing, {}); });
-            });
-        } else {
             boost::asio::co_spawn(
-                std::move(on), make(), [runs = *std::move(runs)](std::exception_ptr thrown, result value) mutable {
-                    runs.end(std::move(thrown), [&value](answer_sink& to) { give_answer(to, std::as_const(value)); });
+                std::move(on), std::move(work), [runs = std::move(runs)](std::exception_ptr thrown) mutable {
+                    runs.end(std::move(thrown), [](answer_sink& to) { to.answer(value_kind::nothing, {}); });
                 });
+        } else {
+            boost::asio::co_spawn(std::move(on), std::move(work),
+                                  [runs = std::move(runs)](std::exception_ptr thrown, result value) mutable {
+                                      runs.end(std::move(thrown),
+                                               [&value](answer_sink& to) { give_answer(to, std::as_const(value)); });
+                                  });
         }
     }
 };

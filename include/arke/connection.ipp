@@ -357,8 +357,21 @@ ARKE_INLINE void connection::on_request(std::uint32_t id, const event_view& even
     dispatch(event, &now);
 }
 
+/// Whether a handler of this event returns a value.
+ARKE_COLD_INLINE bool connection::has_answer(std::string_view event) {
+    bool answers = false;
+    const auto look = [&](const core::handler_set& set) {
+        if (const auto found = set.events.find(event); found != set.events.end())
+            found->second.run([&](const event_handler& h) { answers = answers || h.answers(); });
+    };
+    look(endpoint().handlers(on_loop()));
+    if (own_handlers_) look(*own_handlers_);
+    return answers;
+}
+
 ARKE_INLINE void connection::settle(asked& by, bool heard) {
-    if (!by.is_open()) return;
+    // Of a coroutine that would say no more than that it is done, nobody waits for the end where another handler has failed.
+    if (!by.open_ || (by.use_ != 0 && (by.answers_ || !by.noted_))) return;
     if (by.noted_)
         by.refuse(*by.noted_, by.noted_text_);
     else if (!heard)
@@ -397,6 +410,7 @@ ARKE_COLD_INLINE void connection::on_join_request(std::uint32_t id, std::string_
 
 ARKE_COLD_INLINE void connection::on_leave_request(std::uint32_t id, std::string_view room) {
     on_loop().counters().received.requests.add();
+    if (requests_ && requests_->is_postponed(id)) return on_malformed("the number of a request is still in use");
     asked now{*this, id};
     // Where the application has put it, it stays.
     if (!requests_ || !requests_->may_leave(room)) return now.refuse(refusal_reason::refused, {});
@@ -435,43 +449,53 @@ ARKE_COLD_INLINE void connection::asked::note(refusal_reason reason, std::string
     if (reason != refusal_reason::failed || of_->owner().settings().reveal_exceptions) noted_text_ = text;
 }
 
-ARKE_COLD_INLINE connection::asked connection::asked::postpone() {
+ARKE_COLD_INLINE connection::asked connection::asked::postpone(bool answers) {
+    answers_ = answers;
     use_ = of_->own_requests().postpone(id_);
     return *this;
 }
 
-ARKE_COLD_INLINE std::optional<connection::later> connection::later::begin(boost::intrusive_ptr<handler_base> keep,
-                                                                           event_call& call) {
+ARKE_COLD_INLINE bool connection::later::may_begin(event_call& call) {
     auto& c = call.self;
-    if (c.own_requests().running >= c.owner().settings().max_requests) {
-        c.raise({errc::too_many_requests, call.event.name, "more coroutine handlers run than max_requests", {}});
-        if (call.sink != nullptr) static_cast<asked*>(call.sink)->note(refusal_reason::busy, {});
-        return std::nullopt;
-    }
-    return later{std::move(keep), call};
+    if (c.own_requests().running < c.owner().settings().max_requests) return true;
+    c.raise({errc::too_many_requests, call.event.name, "more coroutine handlers run than max_requests", {}});
+    if (call.sink != nullptr) static_cast<asked*>(call.sink)->note(refusal_reason::busy, {});
+    return false;
 }
 
-ARKE_COLD_INLINE connection::later::later(boost::intrusive_ptr<handler_base> keep, event_call& call)
+ARKE_COLD_INLINE connection::later::later(boost::intrusive_ptr<handler_base> keep, event_call& call, bool answers)
     : peer_{&call.self}, handler_{std::move(keep)}, event_{call.event.name} {
-    if (auto* by = static_cast<asked*>(call.sink); by != nullptr && by->is_open()) asked_.emplace(by->postpone());
-    ++call.self.own_requests().running;
+    auto& c = call.self;
+    // That it is done is an answer where no other handler has a better one.
+    if (auto* by = static_cast<asked*>(call.sink); by != nullptr && by->is_open() && (answers || !c.has_answer(event_)))
+        asked_.emplace(by->postpone(answers));
+    ++c.own_requests().running;
 }
 
-ARKE_COLD_INLINE void connection::later::finish(const std::exception_ptr& thrown,
+/// It goes before it has ended: what it waited for was dropped. Or all ends, and nobody is on the loop.
+ARKE_COLD_INLINE connection::later::~later() {
+    if (!peer_) return;
+    auto& on = peer_->on_loop();
+    if (!on.in_turn() && !on.is_between_turns()) return;
+    try {
+        end(std::make_exception_ptr(std::runtime_error{"the coroutine was destroyed before its end"}),
+            [](answer_sink&) {});
+    } catch (...) {
+        // No memory to tell it.
+    }
+}
+
+ARKE_COLD_INLINE void connection::later::finish(connection& c, const std::exception_ptr& thrown,
                                                 const std::function<void(answer_sink&)>& give) {
-    auto& c = of(*peer_);
     if (c.requests_) --c.requests_->running;
-    const auto failed = [&] {
-        c.raise_current(event_);
-        if (!asked_) return;
-        asked_->note(refusal_reason::failed, detail::current_text());
-        asked_->refuse(*asked_->noted_, asked_->noted_text_);
-    };
     try {
         if (thrown) std::rethrow_exception(thrown);
         if (asked_) give(*asked_);
     } catch (...) {
-        failed();
+        c.raise_current(event_);
+        if (!asked_) return;
+        asked_->note(refusal_reason::failed, detail::current_text());
+        asked_->refuse(*asked_->noted_, asked_->noted_text_);
     }
 }
 

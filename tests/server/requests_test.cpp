@@ -130,6 +130,80 @@ TEST_CASE("a coroutine handler answers when it ends: a value, a refusal, nothing
     CHECK(asked("rs1 buy\nsix") == "f1 wrong-type\n\"six\" is not an integer");
 }
 
+// Such a request was never answered, and counted as running for ever.
+TEST_CASE("a handler that throws before there is a coroutine has failed, and leaves nothing behind") {
+    running_server net{quiet(GENERATE(from_range(all_loops())), {.max_requests = 2})};
+    net->on("buy", [](int n) -> asio::awaitable<int> {
+        if (n < 0) throw std::invalid_argument{"negative"};
+        return [](int m) -> asio::awaitable<int> { co_return m * 7; }(n);
+    });
+    net.start();
+    client c{net.port(), "/", v1};
+    for (int i = 0; i != 3; ++i) {
+        c.send("rn1 buy\n-1");
+        CHECK(c.receive() == "f1 failed\n");
+    }
+    c.send("rn1 buy\n6");
+    CHECK(c.receive() == "an1 42");
+}
+
+TEST_CASE("a coroutine that is dropped where it waits has failed, and leaves nothing behind") {
+    running_server net{quiet(GENERATE(from_range(all_loops())), {.max_requests = 2})};
+    journal heard;
+    net->on("wait", []() -> asio::awaitable<int> {
+        co_await asio::async_initiate<const asio::use_awaitable_t<>&, void()>(
+            [](auto handler) {
+                const auto on = handler.get_executor();
+                asio::post(on, [h = std::make_unique<decltype(handler)>(std::move(handler))]() mutable { h.reset(); });
+            },
+            asio::use_awaitable);
+        co_return 1;
+    });
+    net->on_error([&](const error_report& e) { heard.add(std::string{e.event} + ": " + std::string{e.detail}); });
+    net.start();
+    client c{net.port(), "/", v1};
+    for (int i = 0; i != 3; ++i) {
+        c.send("rv1 wait\n");
+        CHECK(c.receive() == "f1 failed\n");
+    }
+    CHECK(heard.size() == 3);
+    CHECK(heard.text().starts_with("wait: the coroutine was destroyed before its end"));
+}
+
+// The first coroutine answered, though it had nothing to say.
+TEST_CASE(
+    "of several coroutine handlers the one that returns a value answers; a failure is told before that all is done") {
+    running_server net{quiet(GENERATE(from_range(all_loops())))};
+    net->on("at once", [](int) -> asio::awaitable<void> { co_return; });
+    net->on("at once", [](int n) -> asio::awaitable<int> { co_return n * 7; });
+    net->on("later", [](int) -> asio::awaitable<void> { co_await pause_for(1ms); });
+    net->on("later", [](int n) -> asio::awaitable<int> {
+        co_await pause_for(5ms);
+        co_return n * 7;
+    });
+    net->on("own", [](int) -> asio::awaitable<void> { co_await pause_for(1ms); });
+    net->on_connection([](connection& c) { c.on("own", [](int n) { return n * 7; }); });
+    net->on("fails", [](int) -> asio::awaitable<void> { co_await pause_for(1ms); });
+    net->on("fails", [](int) { throw std::runtime_error{"no"}; });
+    net->on("value", [](int n) -> asio::awaitable<int> {
+        co_await pause_for(1ms);
+        co_return n * 7;
+    });
+    net->on("value", [](int) { throw std::runtime_error{"no"}; });
+    net.start();
+    client c{net.port(), "/", v1};
+    for (const auto& [event, answer] :
+         std::initializer_list<std::pair<std::string, std::string>>{{"at once", "an1 42"},
+                                                                    {"later", "an1 42"},
+                                                                    {"own", "an1 42"},
+                                                                    {"fails", "f1 failed\n"},
+                                                                    {"value", "an1 42"}}) {
+        INFO(event);
+        c.send("rn1 " + event + "\n6");
+        CHECK(c.receive() == answer);
+    }
+}
+
 TEST_CASE("coroutine handlers of one connection overlap, and the one that ends first answers first") {
     running_server net{quiet(GENERATE(from_range(all_loops())))};
     net->on("sleep", [](connection&, int ms) -> asio::awaitable<int> {
@@ -142,6 +216,7 @@ TEST_CASE("coroutine handlers of one connection overlap, and the one that ends f
     c.send("rn2 sleep\n1");
     CHECK(c.receive() == "an2 1");
     c.send("rn1 sleep\n1");  // its number is still in use: reported, and not answered
+    c.send("l1 room");
     c.send("rn3 sleep\n1");
     CHECK(c.receive() == "an3 1");
     CHECK(c.receive() == "an1 400");
