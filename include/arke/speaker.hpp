@@ -354,6 +354,8 @@ public:
     /// server's first. After the loop's end, and asked of a connection_handle{} that names no server, it is destroyed without being
     /// called. Throws as emit() does. Threads: any.
     ///
+    /// Asio's cancellation is not heard: the timeout ends what is not answered, also in co_await (c.ask<int>(...) || other).
+    ///
     /// A Value may be anything that emit() takes. With g++ 12 an aggregate must have a name: co_await c.ask<int>("buy", order{...})
     /// would destroy it twice, and does not compile.
     template <class T, class Value, class Token = boost::asio::use_awaitable_t<>>
