@@ -75,8 +75,8 @@ inline std::string wrong_with_client_of(const std::string& url) {
     checked_client c{url};
     // Every size around the three forms of length.
     for (const std::size_t size :
-         {0,   1,   2,   3,    4,    5,    7,      8,      9,      31,     32,      33,
-          125, 126, 127, 4095, 4096, 4097, 16'384, 65'535, 65'536, 65'537, 524'288, 1'048'576}) {
+         {0U,   1U,   2U,   3U,    4U,    5U,    7U,      8U,      9U,      31U,     32U,      33U,
+          125U, 126U, 127U, 4095U, 4096U, 4097U, 16'384U, 65'535U, 65'536U, 65'537U, 524'288U, 1'048'576U}) {
         std::string text(size, 'a');
         for (std::size_t i = 0; i != size; ++i) text[i] = static_cast<char>('a' + (i * 7 + i / 256) % 26);
         c->emit_message(text);

@@ -39,7 +39,7 @@ TEST_CASE("a secret makes the same keys again, another secret others, and none c
 }
 
 TEST_CASE("a server's frame becomes a client's where it stands, at each size around the three forms of length") {
-    for (const std::size_t size : {0, 1, 3, 4, 5, 125, 126, 127, 65'535, 65'536}) {
+    for (const std::size_t size : {0U, 1U, 3U, 4U, 5U, 125U, 126U, 127U, 65'535U, 65'536U}) {
         const std::string payload(size, 'x');
         const auto header = wire::frame_header_size(size);
         std::string frame(wire::mask_size + header + size, '\0');

@@ -60,7 +60,7 @@ public:
 
 private:
     void send();
-    void finish(outcome what);
+    void settle(outcome what);
     void refuse(std::string why);
 
     boost::intrusive_ptr<core::loop> loop_;

@@ -46,27 +46,27 @@ ARKE_COLD_INLINE void client_session::on_bytes(std::span<char> bytes) {
     outcome what;
     if (auto why = find_upgrade_fault(reader_.get(), plan_.key, plan_.offered, what.subprotocol); !why.empty())
         return refuse(std::move(why));
-    finish(std::move(what));
+    settle(std::move(what));
 }
 
 ARKE_COLD_INLINE void client_session::on_end(error_code why) {
-    finish({why ? why : make_error_code(errc::handshake_refused),
+    settle({why ? why : make_error_code(errc::handshake_refused),
             in_tunnel_ ? "the server ended the connection before it answered the handshake"
                        : "the proxy ended the connection before it answered",
             {}});
 }
 
-ARKE_COLD_INLINE void client_session::refuse(std::string why) { finish({errc::handshake_refused, std::move(why), {}}); }
+ARKE_COLD_INLINE void client_session::refuse(std::string why) { settle({errc::handshake_refused, std::move(why), {}}); }
 
 ARKE_COLD_INLINE void client_session::failed() noexcept {
     try {
-        finish({errc::out_of_memory, "there was no memory for the handshake", {}});
+        settle({errc::out_of_memory, "there was no memory for the handshake", {}});
     } catch (...) {
         abandon();
     }
 }
 
-ARKE_COLD_INLINE void client_session::finish(outcome what) {
+ARKE_COLD_INLINE void client_session::settle(outcome what) {
     const boost::intrusive_ptr<client_session> self{this};
     const auto done = std::exchange(done_, nullptr);
     if (what.error) abandon();
