@@ -175,7 +175,11 @@ public:
             throw std::logic_error{"arke: start(): this client lives in your io_context; call that io_context's run()"};
         }
         stays_ = true;
+        const std::lock_guard lock{thread_mutex_};
         thread_ = std::thread{[self = shared_from_this()] {
+            // A handler may destroy the client, which asks thread_: not before it stands there.
+            self->thread_mutex_.lock();
+            self->thread_mutex_.unlock();
             // What users post to get_executor() may throw.
             try {
                 self->run();
@@ -567,6 +571,7 @@ private:
     std::atomic<bool> running_{false};
     bool stays_ = false;  // in its own thread, until the client goes
     std::thread thread_;
+    std::mutex thread_mutex_;
 
     // On the loop.
     phase phase_ = phase::fresh;
