@@ -98,7 +98,7 @@ TEST_CASE("requests of a C++ client and of its server end as the table says") {
         else
             CHECK(end == meant(row));
     }
-    std::string all;
+    std::string told;
     std::size_t count = 0;
     for (const auto& row : table().at("server_asks")) {
         const question q{row.at("event"), 21, row.value("timeout", 20'000)};
@@ -106,7 +106,7 @@ TEST_CASE("requests of a C++ client and of its server end as the table says") {
         std::string end =
             row.contains("error") ? row.at("error").get<std::string>() : "answer " + row.at("answer").dump();
         if (row.contains("text")) end += " " + row.at("text").get<std::string>();
-        all += (all.empty() ? "" : " ") + end;
-        CHECK(heard.wait(++count) == all);
+        told += (told.empty() ? "" : " ") + end;
+        CHECK(heard.wait(++count) == told);
     }
 }
