@@ -22,10 +22,12 @@
 #include <arke/event/event_view.ipp>
 #include <arke/event/iris.ipp>
 #include <arke/event/value.ipp>
+#include <arke/http/answer.ipp>
 #include <arke/http/client_handshake.ipp>
 #include <arke/http/client_session.ipp>
 #include <arke/http/file_folder.ipp>
 #include <arke/http/session.ipp>
+#include <arke/http/upgrade.ipp>
 #include <arke/io/acceptor.ipp>
 #include <arke/io/connector.ipp>
 #include <arke/io/epoll_loop.ipp>

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <arke/core/loop.hpp>
+#include <arke/http/answer.hpp>
 #include <arke/http/site.hpp>
 #include <arke/wire/handshake.hpp>
 
@@ -34,12 +35,11 @@ public:
     void on_stop() override;
 
 private:
-    struct answer;
-
     void serve();
     void serve_request(std::string_view block);
     answer find(const request& r) const;
-    void upgrade(const request& r, core::endpoint& to);
+    void accept(const request& r, core::endpoint& to);
+    void become(const core::peer_ptr& p, std::string rest);
     void refuse(const wire::http_refusal& refusal);
     void reply(const answer& a, bool keep_alive);
     void send(std::string text);

@@ -2,51 +2,16 @@
 
 #include <arke/http/client_script.hpp>
 #include <arke/http/session.hpp>
+#include <arke/http/upgrade.hpp>
 
 #include <boost/asio/buffer.hpp>
 #include <boost/beast/http/empty_body.hpp>
 #include <boost/beast/http/parser.hpp>
 
-#include <array>
-#include <ctime>
 #include <utility>
 #include <vector>
 
 namespace arke::http {
-
-namespace detail {
-
-/// The time as HTTP writes it (RFC 9110 §5.6.7).
-inline std::string http_date(std::time_t at) {
-    std::tm parts{};
-#ifdef _WIN32
-    gmtime_s(&parts, &at);
-#else
-    gmtime_r(&at, &parts);
-#endif
-    // Not strftime's names of days and months: those follow the locale.
-    constexpr std::string_view days = "SunMonTueWedThuFriSat";
-    constexpr std::string_view months = "JanFebMarAprMayJunJulAugSepOctNovDec";
-    std::array<char, 16> clock{};
-    std::strftime(clock.data(), clock.size(), "%H:%M:%S", &parts);
-    std::array<char, 8> year{};
-    std::strftime(year.data(), year.size(), "%Y", &parts);
-    std::string text{days.substr(static_cast<std::size_t>(parts.tm_wday) * 3, 3)};
-    text += parts.tm_mday < 10 ? ", 0" : ", ";
-    text += std::to_string(parts.tm_mday) + " ";
-    text += months.substr(static_cast<std::size_t>(parts.tm_mon) * 3, 3);
-    return text + " " + year.data() + " " + clock.data() + " GMT";
-}
-
-}  // namespace detail
-
-struct session::answer {
-    int status = 200;
-    std::vector<std::pair<std::string, std::string>> headers{};
-    std::string body{};
-    std::uint64_t content_length = 0;
-    bool says_close = false;  // its headers hold Connection already
-};
 
 ARKE_COLD_INLINE session::session(std::shared_ptr<site> of, core::loop& on, std::string address, std::uint16_t port)
     : site_{std::move(of)},
@@ -153,14 +118,14 @@ ARKE_COLD_INLINE void session::serve_request(std::string_view block) {
                                         {{"Retry-After", "5"}}));
     }
     auto* const to = site_->endpoint_at(r.path());
-    if (to != nullptr) return upgrade(r, *to);
+    if (to != nullptr) return accept(r, *to);
 
     const auto length = r.header("Content-Length");
     const bool has_body = r.has_header("Transfer-Encoding") || (!length.empty() && length != "0");
     reply(find(r), head.keep_alive() && head.version() >= 11 && !has_body);
 }
 
-ARKE_COLD_INLINE session::answer session::find(const request& r) const {
+ARKE_COLD_INLINE answer session::find(const request& r) const {
     const auto path = r.path();
     const bool is_iris = path == "/iris-ws.js";
     if (is_iris || path == "/arke.js") {
@@ -196,58 +161,17 @@ ARKE_COLD_INLINE session::answer session::find(const request& r) const {
     return a;
 }
 
-ARKE_COLD_INLINE void session::upgrade(const request& r, core::endpoint& to) {
-    const auto& settings = to.settings();
-    if (const auto refusal = wire::check_upgrade(r)) return refuse(*refusal);
+ARKE_COLD_INLINE void session::accept(const request& r, core::endpoint& to) {
     try {
-        const bool welcome = settings.check_origin
-                                 ? settings.check_origin(r)
-                                 : wire::same_origin(r) || wire::origin_listed(r.header("Origin"), settings.origins);
-        if (!welcome) return refuse(wire::refuse_http(403, "Pages of this origin may not connect here."));
-
-        // Names of protocols first, then those that the application only wants to be agreed on.
-        std::vector<std::string_view> supported;
-        for (std::size_t i = 0; i != to.protocol_count(); ++i) {
-            if (!to.protocol_at(i).name().empty()) supported.push_back(to.protocol_at(i).name());
-        }
-        supported.insert(supported.end(), settings.subprotocols.begin(), settings.subprotocols.end());
-        const auto chosen = wire::choose_subprotocol(r.header_values("Sec-WebSocket-Protocol"), supported);
-        std::size_t protocol = 0;
-        for (std::size_t i = 0; chosen && i != to.protocol_count(); ++i) {
-            if (to.protocol_at(i).name() == *chosen) protocol = i;
-        }
-
-        std::string id = settings.id_generator ? settings.id_generator(r) : std::string{};
-        if (id.empty()) id = core::endpoint::random_id();
-        if (!wire::is_utf8(id)) throw std::runtime_error{"id_generator returned an id that is not UTF-8"};
-
-        std::string greeting =
-            "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: ";
-        greeting += wire::accept_key(r.header("Sec-WebSocket-Key"));
-        if (chosen) greeting += "\r\nSec-WebSocket-Protocol: " + *chosen;
-        for (const auto& [name, value] : settings.headers) greeting += "\r\n" + name + ": " + value;
-        greeting += "\r\n\r\n";
-
-        const auto p = to.make(*loop_, std::move(id), protocol, r);
-        p->greet(greeting);
+        upgrade wanted{to, r};
+        if (const auto refusal = wanted.check()) return refuse(*refusal);
+        const auto p = wanted.make(*loop_);
         std::string rest = in_.substr(served_);
         loop_->make_room_to_retire();
         if (to.admit(*p) == core::hub::admission::refused) {
             return refuse(wire::refuse_http(409, "A connection with this id is there already."));
         }
-        // From here on the peer counts the socket.
-        upgraded_ = true;
-        site_->load->connections.fetch_sub(1, std::memory_order_relaxed);
-        site_->load->hand_over(*this, *p);
-        loop_->counters().count_answer(101);
-        closing_ = true;
-        cancel();
-        auto& t = *std::exchange(transport_, nullptr);
-        const boost::intrusive_ptr<session> self{this};
-        t.set_user(p);
-        p->open(t);
-        // Frames that came with the request are handled after the accept.
-        if (!rest.empty()) p->tell<&core::stream_user::on_bytes>(std::span<char>{rest});
+        become(p, std::move(rest));
     } catch (const std::exception& e) {
         to.try_to_log([&] { return std::string{"a handshake failed: "} + e.what(); });
         if (transport_ != nullptr) refuse(wire::refuse_http(500, "The server failed to accept the connection."));
@@ -257,21 +181,26 @@ ARKE_COLD_INLINE void session::upgrade(const request& r, core::endpoint& to) {
     }
 }
 
-ARKE_COLD_INLINE void session::refuse(const wire::http_refusal& refusal) {
-    answer a{refusal.status, refusal.headers, refusal.body};
-    a.content_length = a.body.size();
-    a.says_close = true;
-    reply(a, false);
+ARKE_COLD_INLINE void session::become(const core::peer_ptr& p, std::string rest) {
+    // From here on the peer counts the socket.
+    upgraded_ = true;
+    site_->load->connections.fetch_sub(1, std::memory_order_relaxed);
+    site_->load->hand_over(*this, *p);
+    loop_->counters().count_answer(101);
+    closing_ = true;
+    cancel();
+    auto& t = *std::exchange(transport_, nullptr);
+    const boost::intrusive_ptr<session> self{this};
+    t.set_user(p);
+    p->open(t);
+    // Frames that came with the request are handled after the accept.
+    if (!rest.empty()) p->tell<&core::stream_user::on_bytes>(std::span<char>{rest});
 }
 
+ARKE_COLD_INLINE void session::refuse(const wire::http_refusal& refusal) { reply(answer_of(refusal), false); }
+
 ARKE_COLD_INLINE void session::reply(const answer& a, bool keep_alive) {
-    std::string text = "HTTP/1.1 " + std::to_string(a.status) + " ";
-    text += wire::reason_phrase(a.status);
-    text += "\r\nDate: " + detail::http_date(std::time(nullptr));
-    for (const auto& [name, value] : a.headers) text += "\r\n" + name + ": " + value;
-    if (a.status != 304) text += "\r\nContent-Length: " + std::to_string(a.content_length);
-    if (!keep_alive && !a.says_close) text += "\r\nConnection: close";
-    text += "\r\n\r\n";
+    auto text = head_of(a, keep_alive);
     if (!is_head_) text += a.body;
     closing_ = !keep_alive;
     loop_->counters().count_answer(a.status);
