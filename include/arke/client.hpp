@@ -74,6 +74,7 @@ struct client_config {
     std::chrono::milliseconds close_timeout{5'000};
     std::size_t max_message_size = 1024 * 1024;  ///< More than a server's: a client chooses whom it listens to.
     std::size_t max_fragments = 65'536;
+    std::chrono::milliseconds message_timeout{60'000};
     unsigned max_json_depth = 128;
     std::size_t max_outbox_bytes = 1024 * 1024;
     overflow on_overflow = overflow::close;

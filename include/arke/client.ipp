@@ -609,6 +609,7 @@ namespace arke::detail {
 ARKE_COLD_INLINE config config_of(const client_config& from) {
     config to;
     to.write_timeout = from.write_timeout;
+    to.message_timeout = from.message_timeout;
     to.pong_timeout = from.pong_timeout;
     to.ping_period = from.ping_period;
     to.close_timeout = from.close_timeout;

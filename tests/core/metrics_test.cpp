@@ -72,6 +72,7 @@ TEST_CASE("each end of a connection is counted once, by its reason") {
                             .pong_timeout = 10s,
                             .close_timeout = 1s,
                             .max_message_size = 100,
+                            .message_timeout = 2s,
                             .max_outbox_bytes = 50,
                             .on_duplicate_id = duplicate_id::replace}};
     const auto end = [&](auto how) {
@@ -104,6 +105,7 @@ TEST_CASE("each end of a connection is counted once, by its reason") {
         c.reads_only(0);
         server.to("x").emit_message(line(40));
     });
+    end([](client& c) { c.sends(client_frame(0x01, "begun")); });
     end([&](client&) { server.connect("x").closes(1000); });
     const auto m = of(server);
     CHECK(m.closed.by_peer == 2);
@@ -115,6 +117,7 @@ TEST_CASE("each end of a connection is counted once, by its reason") {
     CHECK(m.closed.outbox_full == 1);
     CHECK(m.closed.pong_timeout == 1);
     CHECK(m.closed.write_timeout == 1);
+    CHECK(m.closed.message_timeout == 1);
     CHECK(m.closed.replaced == 1);
     CHECK(m.closed.out_of_memory == 0);
     CHECK(m.close_timeouts > 0);

@@ -373,7 +373,7 @@ TEST_CASE("whoever answers pings stays") {
 }
 
 TEST_CASE("whatever is heard counts as a sign of life, part of a frame too") {
-    scripted_server server{{.pong_timeout = 10s, .ping_period = 9s}};
+    scripted_server server{{.pong_timeout = 10s, .ping_period = 9s, .message_timeout = 1h}};
     auto& anna = server.connect("anna");
     const auto frame = client_frame(0x81, line(50));
     for (const char byte : frame) {
@@ -393,6 +393,57 @@ TEST_CASE("an unfinished message and then silence is cut at pong_timeout") {
     server.pass(11s);
     CHECK(anna.heard() == "ping() closed");
     CHECK(ben.heard() == "ping() closed");
+}
+
+TEST_CASE("a message that is not whole after message_timeout closes its sender, however steadily it comes") {
+    // A byte a second was heard for ever, and held its connection and its memory for as long.
+    scripted_server server{{.message_timeout = 20s}};
+    diary told{server};
+    auto& anna = server.connect("anna");
+    const std::string code = std::to_string(static_cast<int>(errc::message_timeout));
+    SECTION("in one frame") {
+        const auto frame = client_frame(0x81, line(500));
+        anna.sends(std::string_view{frame}.substr(0, 8));
+        std::size_t at = 8;
+        for (; at != 27; ++at) {
+            server.pass(1s);
+            anna.sends({&frame[at], 1});
+        }
+        CHECK(anna.heard() == "");
+        CHECK(server.is_connected("anna"));
+        server.pass(990ms);
+        CHECK(server.is_connected("anna"));
+        server.pass(26ms);
+    }
+    SECTION("in fragments, with pings between them") {
+        anna.sends(client_frame(0x01, "begun"));
+        for (int seconds = 0; seconds != 19; ++seconds) {
+            server.pass(1s);
+            anna.sends(client_frame(0x89, "p"));
+            anna.sends(client_frame(0x00, "on"));
+            CHECK(anna.heard() == "pong(p)");
+            CHECK(told.read() == "anna pings");
+        }
+        server.pass(1'016ms);
+    }
+    CHECK(told.read() == "anna error " + code + ", anna gone 1008 a message that took longer than message_timeout");
+    CHECK(anna.heard() == "close(1008 a message that took longer than message_timeout) end");
+    CHECK_FALSE(server.is_connected("anna"));
+}
+
+TEST_CASE("each message has the whole message_timeout, and none between them") {
+    scripted_server server{{.pong_timeout = 10min, .message_timeout = 20s}};
+    auto& anna = server.connect("anna");
+    server.on_message([](connection& c, message_view m) { c.emit_message(m); });
+    const auto frame = client_frame(0x81, "hello");
+    for (int turn = 0; turn != 4; ++turn) {
+        anna.sends(std::string_view{frame}.substr(0, 9));
+        server.pass(19s);
+        anna.sends(std::string_view{frame}.substr(9));
+        CHECK(anna.heard() == "text(hello)");
+        server.pass(25s);
+    }
+    CHECK(server.is_connected("anna"));
 }
 
 TEST_CASE("what the server sends is no sign of the client's life") {

@@ -46,6 +46,7 @@ TEST_CASE("each bad value of a config is refused by a sentence that names the fi
         {[](config& c) { c.endpoint = "/a#b"; }, "endpoint", "/a#b", "leave out"},
         {[](config& c) { c.endpoint = "/\xC3\xA4"; }, "endpoint", "/", "ASCII"},
         {[](config& c) { c.write_timeout = 0ms; }, "write_timeout", "0 ms", "greater than zero"},
+        {[](config& c) { c.message_timeout = 0ms; }, "message_timeout", "0 ms", "greater than zero"},
         {[](config& c) { c.pong_timeout = -1ms; }, "pong_timeout", "-1 ms", "greater than zero"},
         {[](config& c) { c.ping_period = 60'000ms; }, "ping_period", "60000 ms", "below pong_timeout"},
         {[](config& c) { c.ping_period = 60'001ms; }, "ping_period", "60001 ms", "below pong_timeout"},

@@ -37,6 +37,7 @@ enum class errc {
     connect_timeout,      ///< A client had no connection within client_config::connect_timeout.
     handshake_refused,    ///< The server, or the proxy, did not accept a client's WebSocket.
     queue_full,           ///< More waits for a client's connection than client_config::max_queue or max_queue_bytes.
+    message_timeout,      ///< A message took longer than config::message_timeout (close 1008).
 };
 
 namespace detail {
@@ -70,6 +71,7 @@ public:
             case errc::connect_timeout: return "there was no connection within connect_timeout";
             case errc::handshake_refused: return "the server did not accept the WebSocket";
             case errc::queue_full: return "more waits for the connection than may";
+            case errc::message_timeout: return "the message took longer than message_timeout";
         }
         return "unknown";
     }

@@ -45,6 +45,7 @@ ARKE_COLD_INLINE void check_config(const config& c) {
     };
     check_path("endpoint", c.endpoint);
     positive("write_timeout", c.write_timeout);
+    positive("message_timeout", c.message_timeout);
     positive("pong_timeout", c.pong_timeout);
     positive("close_timeout", c.close_timeout);
     const auto ping = effective_ping_period(c);

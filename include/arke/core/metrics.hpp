@@ -48,10 +48,11 @@ struct event_metrics {
         Count message_too_big{};  ///< errc::message_too_big.
         Count
             outbox_full{};  ///< errc::outbox_full: over max_outbox_bytes, or among the largest at max_total_outbox_bytes.
-        Count pong_timeout{};   ///< errc::pong_timeout.
-        Count write_timeout{};  ///< errc::write_timeout.
-        Count replaced{};       ///< errc::replaced.
-        Count out_of_memory{};  ///< errc::out_of_memory.
+        Count pong_timeout{};     ///< errc::pong_timeout.
+        Count write_timeout{};    ///< errc::write_timeout.
+        Count message_timeout{};  ///< errc::message_timeout.
+        Count replaced{};         ///< errc::replaced.
+        Count out_of_memory{};    ///< errc::out_of_memory.
     } closed;
     Count close_timeouts{};  ///< Closing handshakes that were cut at close_timeout.
 

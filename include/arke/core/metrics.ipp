@@ -44,6 +44,7 @@ void visit_metrics(Metrics& m, F&& f) {
     f(family, help, "reason=\"outbox_full\"", m.closed.outbox_full);
     f(family, help, "reason=\"pong_timeout\"", m.closed.pong_timeout);
     f(family, help, "reason=\"write_timeout\"", m.closed.write_timeout);
+    f(family, help, "reason=\"message_timeout\"", m.closed.message_timeout);
     f(family, help, "reason=\"replaced\"", m.closed.replaced);
     f(family, help, "reason=\"out_of_memory\"", m.closed.out_of_memory);
     f("arke_close_timeouts_total", "Closing handshakes that were cut", "", m.close_timeouts);

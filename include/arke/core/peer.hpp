@@ -344,6 +344,10 @@ private:
         loop_->note_served();
     }
     millis ping_after() const noexcept;
+
+    /// A message has begun and not ended: notes when, and has the timer come for it.
+    void time_message();
+    millis message_due() noexcept;
     void end();
     const config& settings() const noexcept { return owner_->settings(); }
 

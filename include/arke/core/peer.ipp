@@ -88,6 +88,7 @@ ARKE_INLINE void peer::on_bytes(std::span<char> bytes) {
     const bool at_once = begin_burst();
     if (const auto fault = reader_.read(bytes, owner_->limits(), *this)) fail(*fault);
     has_wants_ = reader_.in_message();
+    if (has_wants_) time_message();
     end_burst(at_once);
 }
 
@@ -98,7 +99,20 @@ ARKE_INLINE void peer::on_filled(std::size_t count) {
     const bool at_once = begin_burst();
     if (const auto fault = reader_.filled(count, owner_->limits(), *this)) fail(*fault);
     has_wants_ = reader_.in_message();
+    if (has_wants_) time_message();
     end_burst(at_once);
+}
+
+ARKE_COLD_INLINE void peer::time_message() {
+    auto* const began = reader_.mark();
+    if (began == nullptr || *began != 0 || state_ != state::open) return;
+    *began = std::max<millis>(loop_->now(), 1);
+    schedule();
+}
+
+ARKE_INLINE millis peer::message_due() noexcept {
+    const auto* const began = has_wants_ ? reader_.mark() : nullptr;
+    return began == nullptr || *began == 0 ? timing_wheel::never : *began + settings().message_timeout.count();
 }
 
 ARKE_INLINE bool peer::on_message(bool is_text, std::string_view payload) {
@@ -528,6 +542,7 @@ ARKE_COLD_INLINE counter& peer::cause_of(errc what) noexcept {
         case errc::outbox_full: return closed.outbox_full;
         case errc::pong_timeout: return closed.pong_timeout;
         case errc::write_timeout: return closed.write_timeout;
+        case errc::message_timeout: return closed.message_timeout;
         case errc::replaced: return closed.replaced;
         case errc::out_of_memory: return closed.out_of_memory;
         default: return closed.by_server;
@@ -626,7 +641,7 @@ ARKE_INLINE void peer::schedule() {
         // The pong is not waited for to the end: the next silence begins with it.
         if (pinged_) due = std::min(due, loop_->now() + ping_after());
         if (lagging_) due = std::min<millis>(due, last_progress_ + c.write_timeout.count());
-        due = std::min(due, requests_due());
+        due = std::min({due, requests_due(), message_due()});
     } else {
         due = last_progress_ + c.close_timeout.count();
     }
@@ -639,6 +654,11 @@ ARKE_INLINE void peer::on_timer(millis now) {
         const auto silence = now - last_heard_;
         if (silence >= c.pong_timeout.count()) return abort(errc::pong_timeout);
         if (lagging_ && now - last_progress_ >= c.write_timeout.count()) return abort(errc::write_timeout);
+        if (message_due() <= now) {
+            fail({close_code::policy_violation, errc::message_timeout,
+                  "a message that took longer than message_timeout"});
+            return;
+        }
         if (requests_due() <= now) expire_requests(now);
         if (state_ == state::open && silence >= ping_after() && !pinged_) {
             pinged_ = true;

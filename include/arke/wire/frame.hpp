@@ -184,6 +184,10 @@ public:
     /// Whether a message or a frame has begun and not ended.
     bool in_message() const noexcept { return stashed_ != 0 || gathered_ != nullptr; }
 
+    /// A number of the owner's that begins as 0 with the first frame that is cut, and lasts as long as the message; null while
+    /// there is none, or only a part of its header.
+    std::int64_t* mark() noexcept { return gathered_ ? &gathered_->mark : nullptr; }
+
 private:
     struct header {
         opcode code = opcode::continuation;
@@ -198,6 +202,7 @@ private:
         std::size_t size = 0;
         std::size_t capacity = 0;
         std::size_t fragments = 0;
+        std::int64_t mark = 0;
         bool started = false;
         bool is_text = false;
         utf8_validator utf8;

@@ -140,6 +140,7 @@ inline config world::settings(choices& c) {
     config s;
     s.write_timeout = milliseconds{1000};
     s.pong_timeout = milliseconds{3000};
+    s.message_timeout = std::chrono::hours{1};  // a message is as long under way as its sender likes
     if (c.below(2) == 1) s.ping_period = milliseconds{1000};
     s.close_timeout = milliseconds{500};
     s.max_message_size = c.of<std::size_t>({1024, 200, 5000});
