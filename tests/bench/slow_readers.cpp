@@ -9,15 +9,10 @@
 // A healthy reader that misses a message, and a slow one that does not meet its policy, are a sentence on stderr and status 1.
 
 #include <arke/arke.hpp>
+#include <tests/bench/raw_client.hpp>
 
-#include <arpa/inet.h>
-#include <fcntl.h>
-#include <netinet/tcp.h>
 #include <sys/epoll.h>
 #include <sys/prctl.h>
-#include <sys/resource.h>
-#include <sys/socket.h>
-#include <sys/time.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -41,13 +36,12 @@
 namespace {
 
 using namespace std::chrono_literals;
+using namespace arke::bench;
 using clock_type = std::chrono::steady_clock;
 
 constexpr std::size_t message_size = 4096;
 constexpr std::size_t outbox_bound = 64 * 1024;
 constexpr auto period = 50ms;
-
-[[noreturn]] void fail(const std::string& sentence) { throw std::runtime_error{sentence}; }
 
 struct options {
     std::size_t slow = 2000;
@@ -121,14 +115,7 @@ public:
 
     std::uint16_t port() const { return port_; }
 
-    /// What is its own, in MiB.
-    double memory() const {
-        std::ifstream in{"/proc/" + std::to_string(pid_) + "/smaps_rollup"};
-        for (std::string line; std::getline(in, line);) {
-            if (line.starts_with("Anonymous:")) return std::strtod(line.c_str() + 10, nullptr) / 1024;
-        }
-        fail("The server's memory cannot be read: it has ended.");
-    }
+    double memory() const { return memory_of(pid_); }
 
 private:
     pid_t pid_ = -1;
@@ -136,51 +123,6 @@ private:
 };
 
 // ------------------------------------------------------------------------------------------------------------ the clients
-
-constexpr std::string_view prefix = "iris-websocket-message:";
-
-std::string event(std::string_view name, std::string_view data) {
-    std::string payload{prefix};
-    payload.append(name).append(";0;").append(data);
-    std::string frame = "\x81";
-    if (payload.size() < 126) {
-        frame += static_cast<char>(0x80U | payload.size());
-    } else {
-        frame += "\xFE";
-        frame += static_cast<char>(payload.size() >> 8U);
-        frame += static_cast<char>(payload.size() & 0xFFU);
-    }
-    // A mask of zeros is one.
-    return frame + std::string(4, '\0') + payload;
-}
-
-/// Upgraded, and non-blocking from then on.
-int connect_to(std::uint16_t port, int receive_buffer) {
-    const int fd = ::socket(AF_INET, SOCK_STREAM, 0);
-    if (fd < 0) fail("No more sockets can be made: raise the bound of open files (ulimit -n).");
-    if (receive_buffer != 0) ::setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &receive_buffer, sizeof receive_buffer);
-    const int on = 1;
-    ::setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
-    const timeval longest{20, 0};
-    ::setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &longest, sizeof longest);
-    sockaddr_in to{};
-    to.sin_family = AF_INET;
-    to.sin_port = htons(port);
-    to.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-    constexpr std::string_view request =
-        "GET / HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-        "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
-    if (::connect(fd, reinterpret_cast<const sockaddr*>(&to), sizeof to) != 0 ||
-        ::send(fd, request.data(), request.size(), MSG_NOSIGNAL) != static_cast<ssize_t>(request.size()))
-        fail("A client could not connect.");
-    std::string head;
-    for (char c = 0; !head.ends_with("\r\n\r\n"); head += c) {
-        if (::recv(fd, &c, 1, 0) != 1) fail("A client was not answered.");
-    }
-    if (!head.starts_with("HTTP/1.1 101")) fail("A client was refused: " + head);
-    ::fcntl(fd, F_SETFL, O_NONBLOCK);
-    return fd;
-}
 
 /// What a stream has brought so far.
 struct reader {
@@ -220,8 +162,8 @@ private:
         auto payload = rest.substr(header, size);
         if (byte(0) == 0x88) close_code = byte(2) * 256U + byte(3);
         rest.remove_prefix(header + size);
-        if (!payload.starts_with(prefix)) return true;
-        payload.remove_prefix(prefix.size());
+        if (!payload.starts_with(event_prefix)) return true;
+        payload.remove_prefix(event_prefix.size());
         const auto end = payload.find(';');
         f(payload.substr(0, end), payload.substr(end + 3));
         return true;
@@ -250,7 +192,7 @@ class crowd {
 public:
     crowd(std::uint16_t port, std::size_t size) : epoll_{::epoll_create1(0)}, readers_(size) {
         for (std::size_t i = 0; i != size; ++i) {
-            readers_[i].fd = connect_to(port, 4096);
+            readers_[i].fd = open_websocket(port, 4096);
             epoll_event wanted{EPOLLIN, {}};
             wanted.data.u64 = i;
             ::epoll_ctl(epoll_, EPOLL_CTL_ADD, readers_[i].fd, &wanted);
@@ -312,7 +254,7 @@ class company {
 public:
     company(std::uint16_t port, std::size_t size) : epoll_{::epoll_create1(0)}, readers_(size) {
         for (std::size_t i = 0; i != size; ++i) {
-            readers_[i].fd = connect_to(port, 0);
+            readers_[i].fd = open_websocket(port);
             epoll_event wanted{EPOLLIN, {}};
             wanted.data.u64 = i;
             ::epoll_ctl(epoll_, EPOLL_CTL_ADD, readers_[i].fd, &wanted);
@@ -504,10 +446,7 @@ options read_options(int argc, char** argv) {
 
 int main(int argc, char** argv) try {
     std::setvbuf(stdout, nullptr, _IONBF, 0);
-    rlimit limit{};
-    ::getrlimit(RLIMIT_NOFILE, &limit);
-    limit.rlim_cur = limit.rlim_max;
-    ::setrlimit(RLIMIT_NOFILE, &limit);
+    raise_descriptor_limit();
     const auto o = read_options(argc, argv);
     std::printf("%zu healthy readers, 4 KiB twenty times a second; max_outbox_bytes %zu KiB", o.healthy,
                 outbox_bound / 1024);

@@ -128,8 +128,8 @@ struct config {
     /// Fragments of one message. One more: close 1008.
     std::size_t max_fragments = 65'536;
 
-    /// How long a message may take from its first byte to its last. At the bound: close 1008. Who sends a byte a second is never
-    /// silent for pong_timeout.
+    /// How long a message may take, from its first frame header to its last byte. At the bound: close 1008. Who sends a byte a
+    /// second is never silent for pong_timeout.
     std::chrono::milliseconds message_timeout{60'000};
 
     /// Levels of nesting in JSON data. One more: the event is reported as errc::wrong_type.
