@@ -35,6 +35,7 @@
 #include <arke/io/make_loop.ipp>
 #include <arke/io/portable_loop.ipp>
 #include <arke/server.ipp>
+#include <arke/wire/body.ipp>
 #include <arke/wire/frame.ipp>
 #include <arke/wire/handshake.ipp>
 #include <arke/wire/request.ipp>

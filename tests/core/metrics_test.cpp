@@ -211,13 +211,14 @@ TEST_CASE("the text for Prometheus has every figure, each family once with its t
     CHECK(text.ends_with("\n"));
 }
 
-TEST_CASE("an answer of a status that has no place of its own counts as 500") {
+TEST_CASE("an answer of a status that has no place of its own counts with the others") {
     core::counters c;
     c.count_answer(200);
     c.count_answer(418);
     metrics m;
     core::add(m, c);
     CHECK(m.answered(200) == 1);
-    CHECK(m.answered(500) == 1);
+    CHECK(m.answered(500) == 0);
     CHECK(m.answered(599) == 1);
+    CHECK(m.prometheus().find("arke_http_answers_total{status=\"other\"} 1\n") != std::string::npos);
 }

@@ -11,8 +11,11 @@
 #include <arke/event/arke_v1_protocol.ipp>
 #include <arke/event/iris.ipp>
 #include <arke/event/value.ipp>
+#include <arke/http/answer.ipp>
 #include <arke/http/file_folder.ipp>
 #include <arke/http/session.ipp>
+#include <arke/http/upgrade.ipp>
+#include <arke/wire/body.ipp>
 #include <arke/wire/frame.ipp>
 #include <arke/wire/handshake.ipp>
 #include <arke/wire/request.ipp>

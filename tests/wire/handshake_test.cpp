@@ -396,7 +396,12 @@ TEST_CASE("a header block that two parsers could read in two ways is refused") {
         {block_with("Transfer-Encoding: chunked\r\nContent-Length: 3\r\n"), length_and_encoding, 400},
         {block_with("transfer-encoding: xchunked\r\nContent-Length: 3\r\n"), length_and_encoding, 400},
         {block_with("Transfer-Encoding: xchunked\r\n"), bad_transfer_encoding, 400},
-        {block_with("Transfer-Encoding: gzip, chunked\r\n"), bad_transfer_encoding, 400},
+        {block_with("Transfer-Encoding: gzip, chunked\r\n"), unknown_coding, 501},
+        {block_with("Transfer-Encoding: gzip, x, Chunked\r\n"), unknown_coding, 501},
+        {block_with("Transfer-Encoding: gzip, chunked, chunked\r\n"), bad_transfer_encoding, 400},
+        {block_with("Transfer-Encoding: chunked, gzip\r\n"), bad_transfer_encoding, 400},
+        {block_with("Transfer-Encoding: a b, chunked\r\n"), bad_transfer_encoding, 400},
+        {"GET / HTTP/1.0\r\nTransfer-Encoding: gzip, chunked\r\n\r\n", bad_transfer_encoding, 400},
         {block_with("Transfer-Encoding: chunked, chunked\r\n"), bad_transfer_encoding, 400},
         {block_with("Transfer-Encoding: chunked;q=1\r\n"), bad_transfer_encoding, 400},
         {block_with("Transfer-Encoding: \"chunked\"\r\n"), bad_transfer_encoding, 400},
@@ -524,9 +529,9 @@ TEST_CASE("endless headers and an endless target are cut at the bound, however t
     }
 }
 
-TEST_CASE("every status that Arke may send has its phrase, and no other") {
-    for (const int status :
-         {101, 200, 301, 304, 400, 403, 404, 405, 408, 409, 413, 414, 426, 429, 431, 500, 503, 505}) {
+TEST_CASE("every status of RFC 9110 has its phrase, and no other") {
+    for (const int status : {100, 101, 200, 201, 204, 206, 301, 304, 308, 400, 401, 403, 404, 405, 408, 409, 413, 414,
+                             416, 417, 422, 426, 429, 431, 500, 501, 503, 505}) {
         CAPTURE(status);
         CHECK(arke::wire::is_field_value(arke::wire::reason_phrase(status)));
         CHECK_FALSE(arke::wire::reason_phrase(status).empty());

@@ -31,8 +31,11 @@ struct event_metrics {
     Count accepted{};     ///< TCP connections that were taken.
     Count turned_away{};  ///< Of these, closed without an answer: while stopping, or far over max_connections.
 
-    /// Answers of the HTTP side, by status; 101 is an upgrade. A status that is not in `statuses` counts as the last.
-    static constexpr std::array statuses{101, 200, 304, 400, 403, 404, 405, 409, 414, 426, 429, 431, 503, 500};
+    /// Answers of the HTTP side, by status; 101 is an upgrade. A status that is not in `statuses` counts as the last, which is
+    /// none.
+    static constexpr std::array statuses{101, 200, 201, 202, 204, 206, 301, 302, 303, 304, 307,
+                                         308, 400, 401, 403, 404, 405, 408, 409, 413, 414, 415,
+                                         416, 417, 422, 426, 429, 431, 500, 501, 503, 505, 0};
     std::array<Count, statuses.size()> answers{};
 
     traffic_metrics<Count> received;

@@ -16,7 +16,8 @@ void visit_metrics(Metrics& m, F&& f) {
     f("arke_accepted_total", "TCP connections that were taken", "", m.accepted);
     f("arke_turned_away_total", "TCP connections that were closed without an answer", "", m.turned_away);
     for (std::size_t i = 0; i != m.answers.size(); ++i) {
-        const auto label = "status=\"" + std::to_string(m.statuses[i]) + "\"";
+        const auto status = m.statuses[i] == 0 ? std::string{"other"} : std::to_string(m.statuses[i]);
+        const auto label = "status=\"" + status + "\"";
         f("arke_http_answers_total", "Answers of the HTTP side; 101 is an upgrade", label.c_str(), m.answers[i]);
     }
     const auto traffic = [&](const char* family, const char* help, auto& t) {

@@ -40,7 +40,7 @@ struct http_refusal {
 http_refusal refuse_http(int status, std::string_view sentence,
                          std::vector<std::pair<std::string, std::string>> headers = {});
 
-/// "Not Found" for 404; empty for a status that Arke never sends.
+/// "Not Found" for 404; empty for a status that RFC 9110 does not name.
 std::string_view reason_phrase(int status) noexcept;
 
 /// What is wrong with a request line or a header block.
@@ -62,7 +62,8 @@ enum class header_fault : std::uint8_t {
     several_hosts,          ///< More than one Host. 400.
     bad_host,               ///< A Host that is no "name", "name:port", "[v6]" or "[v6]:port". 400.
     length_and_encoding,    ///< Content-Length and Transfer-Encoding together. 400.
-    bad_transfer_encoding,  ///< Anything but one "chunked", or any in HTTP/1.0. 400.
+    bad_transfer_encoding,  ///< One that does not end with "chunked", or any in HTTP/1.0. 400.
+    unknown_coding,         ///< Another coding before "chunked". 501.
     bad_content_length,     ///< Not a number, or said twice. 400.
 };
 

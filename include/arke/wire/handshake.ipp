@@ -107,6 +107,22 @@ ARKE_COLD_INLINE bool is_number(std::string_view text) noexcept {
     return !text.empty() && text.size() < 20 && std::all_of(text.begin(), text.end(), is_digit);
 }
 
+/// What is wrong with a Transfer-Encoding that is not "chunked" alone (RFC 9112 §6.1): with another coding inside, the body has
+/// an end and only nobody here can read it.
+ARKE_COLD_INLINE header_fault fault_of_coding(std::string_view value) noexcept {
+    const auto comma = value.rfind(',');
+    if (comma == value.npos || !same_ignoring_case(trimmed(value.substr(comma + 1)), "chunked"))
+        return header_fault::bad_transfer_encoding;
+    bool known = false;
+    bool strange = false;
+    any_element(value.substr(0, comma), [&](std::string_view element) {
+        known = known || same_ignoring_case(element, "chunked");
+        strange = strange || element.find_first_of(" \t\"") != element.npos;
+        return false;
+    });
+    return known || strange ? header_fault::bad_transfer_encoding : header_fault::unknown_coding;
+}
+
 /// "/path", "*" for OPTIONS, or "http://host/path". The form of CONNECT is for proxies.
 ARKE_COLD_INLINE bool is_target(std::string_view method, std::string_view target) noexcept {
     if (target.starts_with('/')) return true;
@@ -138,30 +154,60 @@ ARKE_COLD_INLINE std::string accept_key(std::string_view key) {
 
 ARKE_COLD_INLINE std::string_view reason_phrase(int status) noexcept {
     switch (status) {
+        case 100: return "Continue";
         case 101: return "Switching Protocols";
         case 200: return "OK";
+        case 201: return "Created";
+        case 202: return "Accepted";
+        case 203: return "Non-Authoritative Information";
+        case 204: return "No Content";
+        case 205: return "Reset Content";
+        case 206: return "Partial Content";
+        case 300: return "Multiple Choices";
         case 301: return "Moved Permanently";
+        case 302: return "Found";
+        case 303: return "See Other";
         case 304: return "Not Modified";
+        case 307: return "Temporary Redirect";
+        case 308: return "Permanent Redirect";
         case 400: return "Bad Request";
+        case 401: return "Unauthorized";
+        case 402: return "Payment Required";
         case 403: return "Forbidden";
         case 404: return "Not Found";
         case 405: return "Method Not Allowed";
+        case 406: return "Not Acceptable";
+        case 407: return "Proxy Authentication Required";
         case 408: return "Request Timeout";
         case 409: return "Conflict";
+        case 410: return "Gone";
+        case 411: return "Length Required";
+        case 412: return "Precondition Failed";
         case 413: return "Content Too Large";
         case 414: return "URI Too Long";
+        case 415: return "Unsupported Media Type";
+        case 416: return "Range Not Satisfiable";
+        case 417: return "Expectation Failed";
+        case 421: return "Misdirected Request";
+        case 422: return "Unprocessable Content";
+        case 425: return "Too Early";
         case 426: return "Upgrade Required";
+        case 428: return "Precondition Required";
         case 429: return "Too Many Requests";
         case 431: return "Request Header Fields Too Large";
+        case 451: return "Unavailable For Legal Reasons";
         case 500: return "Internal Server Error";
+        case 501: return "Not Implemented";
+        case 502: return "Bad Gateway";
         case 503: return "Service Unavailable";
+        case 504: return "Gateway Timeout";
         case 505: return "HTTP Version Not Supported";
         default: return {};
     }
 }
 
 ARKE_COLD_INLINE http_refusal refuse_http(int status, std::string_view sentence,
-                                     std::vector<std::pair<std::string, std::string>> headers) {
+                                          std::vector<std::pair<std::string, std::string>> headers) {
     http_refusal out{status, std::string{reason_phrase(status)}, std::string{sentence} + '\n', std::move(headers)};
     out.headers.emplace_back("Content-Type", "text/plain; charset=utf-8");
     // An Upgrade header must be named in Connection (RFC 9110 §7.8).
@@ -199,6 +245,7 @@ ARKE_COLD_INLINE http_refusal refusal_of(header_fault fault) {
             return refuse_http(400, "Content-Length and Transfer-Encoding exclude each other.");
         case header_fault::bad_transfer_encoding:
             return refuse_http(400, "The only Transfer-Encoding here is \"chunked\".");
+        case header_fault::unknown_coding: return refuse_http(501, "The only Transfer-Encoding here is \"chunked\".");
         case header_fault::bad_content_length: return refuse_http(400, "The Content-Length is not one number.");
     }
     return refuse_http(400, "The request is malformed.");
@@ -359,7 +406,7 @@ ARKE_COLD_INLINE std::optional<header_fault> find_header_fault(std::string_view 
             if (!detail::is_number(value)) fault = header_fault::bad_content_length;
         } else if (same_ignoring_case(name, "transfer-encoding")) {
             ++encodings;
-            if (!same_ignoring_case(value, "chunked")) fault = header_fault::bad_transfer_encoding;
+            if (!same_ignoring_case(value, "chunked")) fault = detail::fault_of_coding(value);
         }
     }
 
@@ -435,7 +482,7 @@ ARKE_COLD_INLINE bool origin_listed(std::string_view origin, std::span<const std
 }
 
 ARKE_COLD_INLINE std::optional<std::string> choose_subprotocol(std::span<const std::string_view> offered,
-                                                          std::span<const std::string_view> supported) {
+                                                               std::span<const std::string_view> supported) {
     std::optional<std::string> chosen;
     const auto take = [&](std::string_view element) {
         if (std::find(supported.begin(), supported.end(), element) == supported.end() || !is_token(element))
