@@ -4,6 +4,7 @@
 #include <arke/io/acceptor.hpp>
 #include <arke/io/make_loop.hpp>
 #include <arke/server.hpp>
+#include <arke/wire/address.hpp>
 
 #include <boost/asio/executor_work_guard.hpp>
 #include <boost/asio/signal_set.hpp>
@@ -332,7 +333,7 @@ private:
         for (const auto& l : loops) {
             if (l->load() < best->load()) best = l.get();
         }
-        const auto group = s->load->max_per_address == 0 ? std::string{} : io::address_group(a.address);
+        const auto group = s->load->max_per_address == 0 ? std::string{} : wire::address_group(a.address);
         boost::intrusive_ptr<http::session> made{new http::session{s, *best, std::move(a.address), a.port}};
         const int refusal = there >= most ? 503 : s->load->enter(*made, group) ? 0 : 429;
         // The socket belongs to the post until it runs; a loop that has ended drops the post.

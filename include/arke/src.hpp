@@ -35,9 +35,12 @@
 #include <arke/io/make_loop.ipp>
 #include <arke/io/portable_loop.ipp>
 #include <arke/server.ipp>
+#include <arke/wire/address.ipp>
 #include <arke/wire/body.ipp>
+#include <arke/wire/forwarded.ipp>
 #include <arke/wire/frame.ipp>
 #include <arke/wire/handshake.ipp>
+#include <arke/wire/proxy_header.ipp>
 #include <arke/wire/request.ipp>
 #include <arke/wire/sha1.ipp>
 #include <arke/wire/url.ipp>

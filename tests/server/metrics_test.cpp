@@ -1,5 +1,5 @@
-#include <arke/server.hpp>
 #include <arke/io/acceptor.hpp>
+#include <arke/server.hpp>
 
 #include <chrono>
 #include <future>
@@ -110,14 +110,6 @@ TEST_CASE("an address has max_connections_per_address connections and not one mo
     SECTION("one goes without a word") { ben.drop(); }
     CHECK(eventually([&] { return server->metrics().sockets <= 2; }));
     CHECK(test::client{server.port()}.status() == 101);
-}
-
-TEST_CASE("what counts as one address is an IPv4 address, and of IPv6 the first half") {
-    CHECK(io::address_group("192.0.2.7") == "192.0.2.7");
-    CHECK(io::address_group("::ffff:192.0.2.7") == "192.0.2.7");
-    CHECK(io::address_group("2001:db8:1:2:3:4:5:6") == "2001:db8:1:2::");
-    CHECK(io::address_group("2001:db8:1:2:ffff::1") == "2001:db8:1:2::");
-    CHECK(io::address_group("2001:db8:1:3::1") != io::address_group("2001:db8:1:2::1"));
 }
 
 TEST_CASE("while more waits for all than may, new ones hear 503, and then the largest is cut") {

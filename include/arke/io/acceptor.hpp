@@ -41,9 +41,6 @@ struct accepted {
     std::uint16_t port;
 };
 
-/// What counts as one address where connections are counted: of IPv6 the first 64 bits, which is what a customer has.
-std::string address_group(const std::string& address);
-
 /// One listening socket. Hands out what connects, on the executor of the loop it was made for.
 ///
 /// A loop that can accepts by itself, until there is trouble; else this waits for the socket and accepts what is there.

@@ -2,7 +2,6 @@
 
 #include <arke/io/acceptor.hpp>
 
-#include <algorithm>
 #include <stdexcept>
 
 #ifdef __linux__
@@ -23,16 +22,6 @@ ARKE_COLD_INLINE void close_socket(native_socket socket) noexcept {
     error_code ignored;
     owner.assign(asio::ip::tcp::v4(), socket, ignored);
 #endif
-}
-
-ARKE_COLD_INLINE std::string address_group(const std::string& address) {
-    error_code ec;
-    const auto ip = asio::ip::make_address_v6(address, ec);
-    if (ec) return address;
-    auto bytes = ip.to_bytes();
-    if (ip.is_v4_mapped()) return asio::ip::make_address_v4(asio::ip::v4_mapped, ip).to_string();
-    std::fill(bytes.begin() + 8, bytes.end(), static_cast<unsigned char>(0));
-    return asio::ip::address_v6{bytes}.to_string();
 }
 
 ARKE_COLD_INLINE acceptor::acceptor(asio_loop& on, on_accept accept, on_trouble trouble)
