@@ -12,11 +12,13 @@
 #include <arke/client.ipp>
 #include <arke/connection.ipp>
 #include <arke/core/endpoint.ipp>
+#include <arke/core/flood_guard.ipp>
 #include <arke/core/handlers.ipp>
 #include <arke/core/hub.ipp>
 #include <arke/core/loop.ipp>
 #include <arke/core/metrics.ipp>
 #include <arke/core/peer.ipp>
+#include <arke/core/rate_limit.ipp>
 #include <arke/event/arke_v1.ipp>
 #include <arke/event/arke_v1_protocol.ipp>
 #include <arke/event/event_view.ipp>

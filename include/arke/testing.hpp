@@ -1,5 +1,6 @@
 #pragma once
 
+#include <arke/core/flood_guard.hpp>
 #include <arke/event/arke_v1.hpp>
 #include <arke/server.hpp>
 
@@ -639,14 +640,15 @@ private:
             std::string rest{early};
             const auto p = hub().make(on, std::move(id), speaks, std::move(r));
             p->greet(client::greeting);
+            const auto guard = core::flood_guard::make_for(p);
             auto stream = std::make_unique<memory_transport>(on, p);
             prepare(*stream);
             if (hub().admit(*p) == core::hub::admission::refused) return stream->drop();
             c.stream_ = std::move(stream);
             newest_ = nullptr;
-            p->open(*c.stream_);
+            auto& hears = core::flood_guard::open(p, guard, *c.stream_);
             c.connection_ = newest_;
-            if (!rest.empty()) p->template tell<&core::stream_user::on_bytes>(std::span<char>{rest});
+            if (!rest.empty()) hears.template tell<&core::stream_user::on_bytes>(std::span<char>{rest});
         });
         return c;
     }

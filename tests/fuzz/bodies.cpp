@@ -1,14 +1,16 @@
 // What the fuzzers call of arke/src.hpp: all but the sockets, which would take most of the time to compile.
 #include <arke/connection.ipp>
 #include <arke/core/endpoint.ipp>
+#include <arke/core/flood_guard.ipp>
 #include <arke/core/handlers.ipp>
 #include <arke/core/hub.ipp>
 #include <arke/core/loop.ipp>
 #include <arke/core/metrics.ipp>
 #include <arke/core/peer.ipp>
-#include <arke/event/event_view.ipp>
+#include <arke/core/rate_limit.ipp>
 #include <arke/event/arke_v1.ipp>
 #include <arke/event/arke_v1_protocol.ipp>
+#include <arke/event/event_view.ipp>
 #include <arke/event/iris.ipp>
 #include <arke/event/value.ipp>
 #include <arke/http/answer.ipp>

@@ -76,6 +76,15 @@ TEST_CASE("each bad value of a config is refused by a sentence that names the fi
         {[](config& c) { c.subprotocols = {"chat room"}; }, "subprotocols", "chat room", "without spaces"},
         {[](config& c) { c.subprotocols = {"a,b"}; }, "subprotocols", "a,b", "commas"},
         {[](config& c) { c.origins = {"example.com"}; }, "origins", "example.com", "https://example.com"},
+        {[](config& c) { c.max_messages_per_second = 1'000'000'000'001; }, "max_messages_per_second",
+         "1,000,000,000,000", "0 for no bound"},
+        {[](config& c) { c.message_burst = 5; }, "message_burst", "5", "set both"},
+        {[](config& c) { c.byte_burst = 5; }, "byte_burst", "5", "set both"},
+        {[](config& c) {
+             c.max_bytes_per_second = 1;
+             c.byte_burst = 1'000'000'000'001;
+         },
+         "byte_burst", "1,000,000,000,000", "0 for no bound"},
         {[](config& c) { c.event_prefix = ""; }, "event_prefix", "empty", "give it a text"},
         {[](config& c) { c.event_prefix = "\xFF"; }, "event_prefix", "not UTF-8", "text messages"},
         {[](config& c) { c.listener.handshake_timeout = 0ms; }, "listener.handshake_timeout", "0 ms",

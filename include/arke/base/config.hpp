@@ -30,6 +30,12 @@ enum class overflow {
                ///< does not fit all the same closes the peer with 1013.
 };
 
+/// What happens to a peer that says more than config::max_messages_per_second or max_bytes_per_second.
+enum class flood {
+    slow,  ///< It is read no faster than that. What it sends meanwhile waits in the kernel, and then in the peer itself.
+    close,  ///< It is closed with 1008.
+};
+
 /// Which implementation of the event loop serves the connections.
 enum class loop_kind {
     automatic,  ///< epoll on Linux, portable elsewhere. Not io_uring, which is quicker with many small messages and dearer in
@@ -191,6 +197,22 @@ struct config {
     /// Where a line for a person goes when nobody listens to on_error. Unset: std::clog, at most ten lines a second.
     /// Called from the loops' threads.
     std::function<void(std::string_view)> log{};
+
+    /// Frames that one peer may send in a second: messages, fragments, pings, pongs; 0 is no bound. At the bound: on_flood.
+    std::size_t max_messages_per_second = 0;
+
+    /// How many may come at once after a silence. 0: as many as in a second.
+    std::size_t message_burst = 0;
+
+    /// Bytes that one peer may send in a second, frame headers included; 0 is no bound. At the bound: on_flood. A message that
+    /// arrives more slowly for that still has message_timeout.
+    std::size_t max_bytes_per_second = 0;
+
+    /// How many may come at once after a silence. 0: as many as in a second.
+    std::size_t byte_burst = 0;
+
+    /// What happens at max_messages_per_second and max_bytes_per_second.
+    flood on_flood = flood::slow;
 
     /// What concerns the server as a whole.
     listener_config listener{};

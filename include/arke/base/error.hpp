@@ -38,6 +38,7 @@ enum class errc {
     handshake_refused,    ///< The server, or the proxy, did not accept a client's WebSocket.
     queue_full,           ///< More waits for a client's connection than client_config::max_queue or max_queue_bytes.
     message_timeout,      ///< A message took longer than config::message_timeout (close 1008).
+    flooded,  ///< The peer said more than config::max_messages_per_second or max_bytes_per_second allow (close 1008).
 };
 
 namespace detail {
@@ -72,6 +73,7 @@ public:
             case errc::handshake_refused: return "the server did not accept the WebSocket";
             case errc::queue_full: return "more waits for the connection than may";
             case errc::message_timeout: return "the message took longer than message_timeout";
+            case errc::flooded: return "the peer says more in a second than it may";
         }
         return "unknown";
     }

@@ -84,6 +84,19 @@ ARKE_COLD_INLINE void check_config(const config& c) {
         }
     }
 
+    // What a bucket of such a size counts, in thousandths, must fit into 64 bits.
+    const auto check_rate = [&](const std::string& field, std::size_t rate, const std::string& burst_field,
+                                std::size_t burst) {
+        constexpr std::uint64_t most = 1'000'000'000'000;
+        if (rate > most || burst > most)
+            refuse((rate > most ? field : burst_field) + " is over 1,000,000,000,000; set it to 0 for no bound");
+        if (rate == 0 && burst != 0)
+            refuse(burst_field + " is " + std::to_string(burst) + " and " + field +
+                   " is 0; set both, or leave both out");
+    };
+    check_rate("max_messages_per_second", c.max_messages_per_second, "message_burst", c.message_burst);
+    check_rate("max_bytes_per_second", c.max_bytes_per_second, "byte_burst", c.byte_burst);
+
     const auto& l = c.listener;
     positive("listener.handshake_timeout", l.handshake_timeout);
     positive("listener.stop_timeout", l.stop_timeout);

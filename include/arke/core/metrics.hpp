@@ -56,8 +56,10 @@ struct event_metrics {
         Count message_timeout{};  ///< errc::message_timeout.
         Count replaced{};         ///< errc::replaced.
         Count out_of_memory{};    ///< errc::out_of_memory.
+        Count flooded{};          ///< errc::flooded: by flood::close.
     } closed;
     Count close_timeouts{};  ///< Closing handshakes that were cut at close_timeout.
+    Count slowed{};          ///< Times that a peer was not read for a while, by flood::slow.
 
     /// What somebody was meant to hear and did not.
     struct {

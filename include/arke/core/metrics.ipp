@@ -48,7 +48,9 @@ void visit_metrics(Metrics& m, F&& f) {
     f(family, help, "reason=\"message_timeout\"", m.closed.message_timeout);
     f(family, help, "reason=\"replaced\"", m.closed.replaced);
     f(family, help, "reason=\"out_of_memory\"", m.closed.out_of_memory);
+    f(family, help, "reason=\"flooded\"", m.closed.flooded);
     f("arke_close_timeouts_total", "Closing handshakes that were cut", "", m.close_timeouts);
+    f("arke_slowed_total", "Times that a peer was not read for a while, because it says too much", "", m.slowed);
 
     family = "arke_dropped_total";
     help = "Messages that somebody was meant to hear and did not";

@@ -545,6 +545,7 @@ ARKE_COLD_INLINE counter& peer::cause_of(errc what) noexcept {
         case errc::message_timeout: return closed.message_timeout;
         case errc::replaced: return closed.replaced;
         case errc::out_of_memory: return closed.out_of_memory;
+        case errc::flooded: return closed.flooded;
         default: return closed.by_server;
     }
 }

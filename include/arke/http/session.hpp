@@ -1,5 +1,6 @@
 #pragma once
 
+#include <arke/core/flood_guard.hpp>
 #include <arke/core/loop.hpp>
 #include <arke/http/answer.hpp>
 #include <arke/http/site.hpp>
@@ -39,7 +40,7 @@ private:
     void serve_request(std::string_view block);
     answer find(const request& r) const;
     void accept(const request& r, core::endpoint& to);
-    void become(const core::peer_ptr& p, std::string rest);
+    void become(const core::peer_ptr& p, const core::flood_guard_ptr& guard, std::string rest);
     void refuse(const wire::http_refusal& refusal);
     void reply(const answer& a, bool keep_alive);
     void send(std::string text);

@@ -166,12 +166,13 @@ ARKE_COLD_INLINE void session::accept(const request& r, core::endpoint& to) {
         upgrade wanted{to, r};
         if (const auto refusal = wanted.check()) return refuse(*refusal);
         const auto p = wanted.make(*loop_);
+        const auto guard = core::flood_guard::make_for(p);
         std::string rest = in_.substr(served_);
         loop_->make_room_to_retire();
         if (to.admit(*p) == core::hub::admission::refused) {
             return refuse(wire::refuse_http(409, "A connection with this id is there already."));
         }
-        become(p, std::move(rest));
+        become(p, guard, std::move(rest));
     } catch (const std::exception& e) {
         to.try_to_log([&] { return std::string{"a handshake failed: "} + e.what(); });
         if (transport_ != nullptr) refuse(wire::refuse_http(500, "The server failed to accept the connection."));
@@ -181,7 +182,7 @@ ARKE_COLD_INLINE void session::accept(const request& r, core::endpoint& to) {
     }
 }
 
-ARKE_COLD_INLINE void session::become(const core::peer_ptr& p, std::string rest) {
+ARKE_COLD_INLINE void session::become(const core::peer_ptr& p, const core::flood_guard_ptr& guard, std::string rest) {
     // From here on the peer counts the socket.
     upgraded_ = true;
     site_->load->connections.fetch_sub(1, std::memory_order_relaxed);
@@ -191,10 +192,9 @@ ARKE_COLD_INLINE void session::become(const core::peer_ptr& p, std::string rest)
     cancel();
     auto& t = *std::exchange(transport_, nullptr);
     const boost::intrusive_ptr<session> self{this};
-    t.set_user(p);
-    p->open(t);
+    auto& hears = core::flood_guard::open(p, guard, t);
     // Frames that came with the request are handled after the accept.
-    if (!rest.empty()) p->tell<&core::stream_user::on_bytes>(std::span<char>{rest});
+    if (!rest.empty()) hears.tell<&core::stream_user::on_bytes>(std::span<char>{rest});
 }
 
 ARKE_COLD_INLINE void session::refuse(const wire::http_refusal& refusal) { reply(answer_of(refusal), false); }

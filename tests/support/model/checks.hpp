@@ -149,7 +149,8 @@ inline void checks::check_metrics() {
     require(m.connections == server_->size(), "connections are not counted");
     const auto ends = m.closed.by_peer + m.closed.by_server + m.closed.stopping + m.closed.broken +
                       m.closed.frame_violation + m.closed.message_too_big + m.closed.outbox_full +
-                      m.closed.pong_timeout + m.closed.write_timeout + m.closed.replaced + m.closed.out_of_memory;
+                      m.closed.pong_timeout + m.closed.write_timeout + m.closed.replaced + m.closed.out_of_memory +
+                      m.closed.flooded;
     require(counts_["connected"] == ends + m.connections, "connections and ends do not add up");
 }
 
