@@ -580,8 +580,12 @@ private:
     using connection::connection;
 
     static core::peer* make(core::endpoint& owner, core::loop& on, std::string id, std::size_t protocol,
-                            arke::request r) {
-        return new basic_connection{owner, on, std::move(id), protocol, std::move(r)};
+                            arke::request r, [[maybe_unused]] void* session) {
+        std::unique_ptr<basic_connection> made{new basic_connection{owner, on, std::move(id), protocol, std::move(r)}};
+        if constexpr (std::is_move_assignable_v<Session>) {
+            if (session != nullptr) made->session_ = std::move(*static_cast<Session*>(session));
+        }
+        return made.release();
     }
 
     [[no_unique_address]] Session session_{};

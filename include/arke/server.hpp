@@ -2,6 +2,7 @@
 
 #include <arke/base/config.hpp>
 #include <arke/connection.hpp>
+#include <arke/route.hpp>
 
 #include <boost/asio/any_io_executor.hpp>
 
@@ -24,7 +25,9 @@ namespace arke {
 
 namespace detail {
 class server_state;
-}
+void add_route(server_state& s, std::string_view method, std::string path,
+               std::unique_ptr<http::route_handler> handler);
+}  // namespace detail
 
 /// One WebSocket endpoint: its handlers, its connections, its rooms.
 ///
@@ -40,6 +43,16 @@ public:
     const config& settings() const noexcept { return state_->settings(); }
 
     // --- handlers; see the functions of the same name of connection
+
+    /// Decides about each upgrade, after its origin was found welcome and before it has an id: a function or a coroutine of
+    /// arke::upgrade&, or of arke::basic_upgrade<Session>& to fill the session() that the connection will have. The coroutine runs on the
+    /// connection's loop and has config.listener.handshake_timeout, from the request's beginning; what the client sends meanwhile waits.
+    /// One that throws is a 500 and a line to the log. At most one; not in a testing::server, which begins behind it.
+    template <class F>
+    handler_id on_upgrade(F&& f) {
+        auto handler = detail::make_upgrade_handler<Session>(std::forward<F>(f));
+        return state_->change([&](core::handler_set& set) { return set.add_upgrade(handler); });
+    }
 
     /// Runs for each new connection, before anything of it is read.
     template <class F>
@@ -209,7 +222,57 @@ public:
     template <class Other = Session>
     basic_endpoint<Other> endpoint(std::string path, config settings = {});
 
-    /// Serves the files of a folder below a prefix of the path. Endpoints and the client's scripts come first.
+    /// Answers the requests of one method at one path, or at everything below it: "/orders", "/orders/*". A path is compared as it
+    /// is sent, encoded. Of several that fit, the longest answers. GET answers HEAD too; a path that has other methods is 405, and
+    /// OPTIONS is answered by them.
+    ///
+    ///     server.get("/price", [](const arke::http_request& r) { return arke::response::json({{"price", price_of(r.query("item"))}}); });
+    ///     server.post("/orders", [](const arke::http_request& r) -> boost::asio::awaitable<arke::response> {
+    ///         co_return arke::response::json(co_await store(r.json<order>()), 201);
+    ///     });
+    ///
+    /// The handler returns an arke::response, or an awaitable of one; it takes the request, or nothing. It runs on the connection's
+    /// loop, on several at once with run(n), and a coroutine may outlive the connection. What it throws is a 500 and a line to
+    /// the log, but for arke::http_error. Only routes take bodies, up to config.listener.max_body_size.
+    ///
+    /// Throws std::invalid_argument for a path that is none, std::logic_error for one that is taken: by another route, an endpoint
+    /// (give it a path of its own), the client's scripts or the metrics.
+    template <class F>
+    void route(std::string_view method, std::string path, F&& f) {
+        detail::add_route(*server_, method, std::move(path), detail::make_route_handler(std::forward<F>(f)));
+    }
+    template <class F>
+    void get(std::string path, F&& f) {
+        route("GET", std::move(path), std::forward<F>(f));
+    }
+    template <class F>
+    void head(std::string path, F&& f) {
+        route("HEAD", std::move(path), std::forward<F>(f));
+    }
+    template <class F>
+    void post(std::string path, F&& f) {
+        route("POST", std::move(path), std::forward<F>(f));
+    }
+    template <class F>
+    void put(std::string path, F&& f) {
+        route("PUT", std::move(path), std::forward<F>(f));
+    }
+    template <class F>
+    void patch(std::string path, F&& f) {
+        route("PATCH", std::move(path), std::forward<F>(f));
+    }
+    template <class F>
+    void del(std::string path, F&& f) {
+        route("DELETE", std::move(path), std::forward<F>(f));
+    }
+    template <class F>
+    void options(std::string path, F&& f) {
+        route("OPTIONS", std::move(path), std::forward<F>(f));
+    }
+
+    /// Serves the files of a folder below a prefix of the path. Endpoints, the client's scripts and routes come first. A folder is
+    /// its index.html; a file's name that begins with a dot is not served, and nothing outside of the folder is. One range is
+    /// sent where it is asked for; a file with its ".gz" beside it goes as that to who takes it.
     void files(std::string prefix, const std::string& folder);
 
     /// Listens on an IP address; port 0 is any free one. May be called for several. Throws std::runtime_error with a sentence

@@ -40,6 +40,10 @@ public:
             throw std::invalid_argument{"arke: endpoint(): \"" + added->settings().endpoint +
                                         "\" is there already; choose another path"};
         }
+        if (site_->routes.has_path(added->settings().endpoint)) {
+            throw std::invalid_argument{"arke: endpoint(): \"" + added->settings().endpoint +
+                                        "\" is a route already; choose another path"};
+        }
         for (auto& l : loops_) added->add_loop(*l);
         added->share_load(site_->load);
         site_->endpoints.push_back(added);
@@ -48,6 +52,19 @@ public:
     ARKE_COLD void add_files(std::string prefix, const std::string& folder) {
         check_not_serving("files()");
         site_->folders.push_back(std::make_unique<http::file_folder>(std::move(prefix), folder));
+    }
+
+    ARKE_COLD void add_route(std::string_view method, std::string path, std::unique_ptr<http::route_handler> handler) {
+        check_not_serving("route()");
+        if (site_->is_taken(path)) {
+            const bool by_endpoint = site_->endpoint_at(path) != nullptr;
+            throw std::logic_error{"arke: route(): \"" + path + "\" is answered by " +
+                                   (by_endpoint
+                                        ? "the WebSocket endpoint; give that a path of its own, as in {.endpoint = "
+                                          "\"/ws\"}"
+                                        : "the server itself; choose another path")};
+        }
+        site_->routes.add(method, std::move(path), std::move(handler));
     }
 
     ARKE_COLD void listen(const std::string& address, int port) {
@@ -368,6 +385,11 @@ ARKE_COLD_INLINE void add_files(server_state& s, std::string prefix, const std::
     s.add_files(std::move(prefix), folder);
 }
 
+ARKE_COLD_INLINE void add_route(server_state& s, std::string_view method, std::string path,
+                                std::unique_ptr<http::route_handler> handler) {
+    s.add_route(method, std::move(path), std::move(handler));
+}
+
 ARKE_COLD_INLINE void listen(server_state& s, const std::string& address, int port) { s.listen(address, port); }
 
 ARKE_COLD_INLINE std::uint16_t port_of(const server_state& s) noexcept { return s.port(); }
@@ -386,6 +408,11 @@ ARKE_COLD_INLINE void stop(server_state& s, std::optional<std::chrono::milliseco
 ARKE_COLD_INLINE void abandon(std::shared_ptr<server_state> s) noexcept { s->abandon(); }
 
 template <class Executor>
+Executor executor_of(const core::loop& l) {
+    return static_cast<const io::asio_loop&>(l).get_executor<Executor>();
+}
+
+template <class Executor>
 Executor executor_of(const server_state& s) {
     return s.first_loop().get_executor<Executor>();
 }
@@ -402,6 +429,7 @@ Executor connection::get_executor() const {
 
 #ifdef ARKE_SEPARATE_COMPILATION
 template boost::asio::any_io_executor detail::executor_of<boost::asio::any_io_executor>(const detail::server_state&);
+template boost::asio::any_io_executor detail::executor_of<boost::asio::any_io_executor>(const core::loop&);
 template boost::asio::any_io_executor connection::get_executor<boost::asio::any_io_executor>() const;
 #endif
 

@@ -28,8 +28,12 @@
 #include <arke/http/client_handshake.ipp>
 #include <arke/http/client_session.ipp>
 #include <arke/http/file_folder.ipp>
+#include <arke/http/file_part.ipp>
+#include <arke/http/response.ipp>
+#include <arke/http/routes.ipp>
 #include <arke/http/session.ipp>
 #include <arke/http/upgrade.ipp>
+#include <arke/http/upgrade_call.ipp>
 #include <arke/io/acceptor.ipp>
 #include <arke/io/connector.ipp>
 #include <arke/io/epoll_loop.ipp>

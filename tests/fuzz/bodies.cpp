@@ -15,8 +15,12 @@
 #include <arke/event/value.ipp>
 #include <arke/http/answer.ipp>
 #include <arke/http/file_folder.ipp>
+#include <arke/http/file_part.ipp>
+#include <arke/http/response.ipp>
+#include <arke/http/routes.ipp>
 #include <arke/http/session.ipp>
 #include <arke/http/upgrade.ipp>
+#include <arke/http/upgrade_call.ipp>
 #include <arke/wire/body.ipp>
 #include <arke/wire/frame.ipp>
 #include <arke/wire/handshake.ipp>

@@ -514,6 +514,6 @@ TEST_CASE(
     server.pass(200ms);
     for (auto* one : drips) {
         CHECK(one->is_closed);
-        CHECK(one->sent.empty());
+        CHECK(told(one->sent) == "408 close");
     }
 }

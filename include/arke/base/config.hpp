@@ -50,7 +50,8 @@ enum class loop_kind {
 /// changes any of it.
 struct listener_config {
     /// How long a client may take from the TCP accept to a finished request, and how long an idle keep-alive connection
-    /// may wait for its next one. At the bound: closed. Greater than zero.
+    /// may wait for its next one. At the bound: 408 where a part of a request has come, and closed. The same time is left to
+    /// on_upgrade(), which the client's request waits for: then 503. Greater than zero.
     std::chrono::milliseconds handshake_timeout{10'000};
 
     /// Bytes of an HTTP request line and headers together. At the bound: 431, or 414 when the target alone is too long.
@@ -101,6 +102,16 @@ struct listener_config {
 
     /// The implementation of the loops.
     loop_kind loop = loop_kind::automatic;
+
+    /// Bytes of a request's body, which only routes take. One more: 413, before anything is read where a length announces it.
+    std::size_t max_body_size = 1024 * 1024;
+
+    /// How long the body of a request may take. At the bound: 408 and closed.
+    std::chrono::milliseconds body_timeout{30'000};
+
+    /// How long the coroutine of a route may take for its answer; further requests of the connection wait meanwhile. At the
+    /// bound: 503 and closed; the coroutine goes on, and its answer is dropped.
+    std::chrono::milliseconds answer_timeout{30'000};
 
     friend bool operator==(const listener_config&, const listener_config&) = default;
 };

@@ -19,12 +19,13 @@ void check_config(const config& c);
 /// A hub with the handlers that a server keeps for all connections of an endpoint.
 class endpoint : public hub {
 public:
-    using make_peer = peer* (*)(endpoint&, loop&, std::string id, std::size_t protocol, request r);
+    using make_peer = peer* (*)(endpoint&, loop&, std::string id, std::size_t protocol, request r, void* session);
 
     /// Checks the config.
     endpoint(config settings, make_peer maker);
 
-    peer_ptr make(loop& on, std::string id, std::size_t protocol, request r);
+    /// `session`: the data of the connection's user, to be moved from; null for fresh ones.
+    peer_ptr make(loop& on, std::string id, std::size_t protocol, request r, void* session = nullptr);
 
     /// Before the loop runs.
     void add_loop(loop& on) {

@@ -100,6 +100,8 @@ ARKE_COLD_INLINE void check_config(const config& c) {
     const auto& l = c.listener;
     positive("listener.handshake_timeout", l.handshake_timeout);
     positive("listener.stop_timeout", l.stop_timeout);
+    positive("listener.body_timeout", l.body_timeout);
+    positive("listener.answer_timeout", l.answer_timeout);
     if (l.stop_spread.count() < 0 || l.stop_spread >= l.stop_timeout) {
         refuse("listener.stop_spread is " + std::to_string(l.stop_spread.count()) + " ms and stop_timeout " +
                std::to_string(l.stop_timeout.count()) +
@@ -133,8 +135,8 @@ ARKE_COLD_INLINE endpoint::endpoint(config settings, make_peer maker)
     add_protocol(std::make_unique<arke_v1_protocol>());
 }
 
-ARKE_COLD_INLINE peer_ptr endpoint::make(loop& on, std::string id, std::size_t protocol, request r) {
-    return peer_ptr{make_(*this, on, std::move(id), protocol, std::move(r))};
+ARKE_COLD_INLINE peer_ptr endpoint::make(loop& on, std::string id, std::size_t protocol, request r, void* session) {
+    return peer_ptr{make_(*this, on, std::move(id), protocol, std::move(r), session)};
 }
 
 ARKE_COLD_INLINE void endpoint::refresh(cached& c, loop& on) noexcept {

@@ -80,6 +80,7 @@ struct handler_set {
     handler_list<notify_handler<bytes_view>> ping;
     handler_list<notify_handler<bytes_view>> pong;
     handler_list<notify_handler<>> drain;
+    handler_list<handler_base> upgrade;  // what decides, at most one; the HTTP side knows what it is
 
     std::uint64_t last_id = 0;
     unsigned running = 0;  // handlers of this set that are on the stack
@@ -93,6 +94,9 @@ struct handler_set {
 
     /// Throws std::logic_error when there is one already.
     handler_id add_join(event_handler_ptr handler);
+
+    /// As before.
+    handler_id add_upgrade(boost::intrusive_ptr<handler_base> handler);
 
     /// Takes a handler out, of whatever it is a handler; null when there is none of that id.
     any_handler_list::pointer remove(handler_id id);
@@ -114,8 +118,8 @@ struct handler_set {
     void compact();
 
 private:
-    std::array<any_handler_list*, 10> lists() noexcept {
-        return {&join, &any, &connection, &message, &disconnect, &error, &leave, &ping, &pong, &drain};
+    std::array<any_handler_list*, 11> lists() noexcept {
+        return {&join, &upgrade, &any, &connection, &message, &disconnect, &error, &leave, &ping, &pong, &drain};
     }
 };
 

@@ -50,6 +50,19 @@ ARKE_COLD_INLINE handler_id handler_set::add_join(event_handler_ptr handler) {
     return id;
 }
 
+ARKE_COLD_INLINE handler_id handler_set::add_upgrade(boost::intrusive_ptr<handler_base> handler) {
+    bool taken = false;
+    upgrade.run([&](const handler_base&) { taken = true; });
+    if (taken) {
+        throw std::logic_error{
+            "on_upgrade(): there is a handler that decides already; let one decide about all upgrades, or remove it by "
+            "off()"};
+    }
+    const auto id = next_id();
+    upgrade.add(id, std::move(handler));
+    return id;
+}
+
 ARKE_COLD_INLINE handler_id handler_set::add_event(std::string_view event, event_handler_ptr handler) {
     if (event.empty()) throw std::invalid_argument{"on(): an event needs a name; on_message() hears what is no event"};
     auto& list = events[std::string{event}];

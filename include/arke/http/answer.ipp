@@ -35,12 +35,23 @@ ARKE_COLD_INLINE answer answer_of(const wire::http_refusal& refusal) {
     return a;
 }
 
+ARKE_COLD_INLINE answer answer_of(file_reply file) {
+    answer a{file.status, std::move(file.headers), std::move(file.body), file.content_length};
+    a.file = std::move(file.file);
+    return a;
+}
+
+ARKE_COLD_INLINE file_conditions conditions_of(const request& r) noexcept {
+    return {r.header("If-None-Match"), r.header("If-Modified-Since"), r.header("Range"), r.header("If-Range"),
+            r.header("Accept-Encoding")};
+}
+
 ARKE_COLD_INLINE std::string head_of(const answer& a, bool keep_alive) {
     std::string text = "HTTP/1.1 " + std::to_string(a.status) + " ";
     text += wire::reason_phrase(a.status);
     text += "\r\nDate: " + http_date(std::time(nullptr));
     for (const auto& [name, value] : a.headers) text += "\r\n" + name + ": " + value;
-    if (a.status != 304) text += "\r\nContent-Length: " + std::to_string(a.content_length);
+    if (a.may_have_body()) text += "\r\nContent-Length: " + std::to_string(a.content_length);
     if (!keep_alive && !a.says_close) text += "\r\nConnection: close";
     text += "\r\n\r\n";
     return text;

@@ -8,7 +8,6 @@
 #include <array>
 #include <chrono>
 #include <cstdio>
-#include <fstream>
 #include <optional>
 #include <stdexcept>
 #include <system_error>
@@ -163,14 +162,151 @@ ARKE_COLD_INLINE std::optional<file_version> version_of(const fs::path& file) {
     return out;
 }
 
-/// Up to `size` bytes of a file; nullopt when it cannot be opened or read.
-ARKE_COLD_INLINE std::optional<std::string> read_file(const fs::path& file, std::uint64_t size) {
-    std::ifstream in{file, std::ios::binary};
-    if (!in) return std::nullopt;
-    std::string out(static_cast<std::size_t>(size), '\0');
-    in.read(out.data(), static_cast<std::streamsize>(out.size()));
-    if (in.bad()) return std::nullopt;
-    out.resize(static_cast<std::size_t>(in.gcount()));
+/// Files up to this are read at once.
+inline constexpr std::uint64_t small_file = 128UL * 1024;
+
+/// "q=0" and its longer forms.
+ARKE_COLD_INLINE bool is_refused(std::string_view parameters) noexcept {
+    const auto weight = wire::trimmed(parameters);
+    if (!weight.starts_with("q=") && !weight.starts_with("Q=")) return false;
+    return weight.size() > 2 && weight.find_first_not_of("0.", 2) == weight.npos;
+}
+
+/// Whether an Accept-Encoding takes gzip (RFC 9110 §12.5.3).
+ARKE_COLD_INLINE bool takes_gzip(std::string_view accepted) noexcept {
+    bool by_star = false;
+    for (bool last = false; !last;) {
+        const auto comma = accepted.find(',');
+        last = comma == accepted.npos;
+        const auto element = accepted.substr(0, comma);
+        const auto mark = element.find(';');
+        const auto coding = wire::trimmed(element.substr(0, mark));
+        const bool refused = mark != element.npos && is_refused(element.substr(mark + 1));
+        if (wire::same_ignoring_case(coding, "gzip") || wire::same_ignoring_case(coding, "x-gzip")) return !refused;
+        if (coding == "*") by_star = !refused;
+        if (!last) accepted.remove_prefix(comma + 1);
+    }
+    return by_star;
+}
+
+/// The part of a file that a Range asks for (RFC 9110 §14.2).
+struct byte_range {
+    enum class kind { whole, part, none_such } is = kind::whole;
+    std::uint64_t first = 0;
+    std::uint64_t count = 0;
+};
+
+/// What is no range, another unit, or several ranges is the whole file: a server may pass over a Range.
+ARKE_COLD_INLINE byte_range read_range(std::string_view text, std::uint64_t size) noexcept {
+    const byte_range whole{byte_range::kind::whole, 0, size};
+    const byte_range none{byte_range::kind::none_such, 0, 0};
+    const auto equals = text.find('=');
+    if (equals == text.npos || !wire::same_ignoring_case(wire::trimmed(text.substr(0, equals)), "bytes")) return whole;
+    const auto spec = wire::trimmed(text.substr(equals + 1));
+    const auto dash = spec.find('-');
+    if (dash == spec.npos) return whole;
+    // A number that is larger than any file is as good as the largest.
+    const auto number = [](std::string_view digits) -> std::optional<std::uint64_t> {
+        constexpr auto most = ~std::uint64_t{0};
+        std::uint64_t value = 0;
+        for (const char c : digits) {
+            if (c < '0' || c > '9') return std::nullopt;
+            const auto digit = static_cast<std::uint64_t>(c - '0');
+            value = value > (most - digit) / 10 ? most : value * 10 + digit;
+        }
+        return digits.empty() ? std::nullopt : std::optional{value};
+    };
+    const auto first = number(spec.substr(0, dash));
+    const auto last = number(spec.substr(dash + 1));
+    if (dash == 0) {
+        if (!last) return whole;
+        if (*last == 0 || size == 0) return none;
+        const auto count = std::min(*last, size);
+        return {byte_range::kind::part, size - count, count};
+    }
+    if (!first || (!last && dash + 1 != spec.size()) || (last && *last < *first)) return whole;
+    if (*first >= size) return none;
+    return {byte_range::kind::part, *first, std::min(last.value_or(size - 1), size - 1) - *first + 1};
+}
+
+/// A regular file: a pipe or a device would block, or never end.
+ARKE_COLD_INLINE std::optional<file_version> version_of_file(const fs::path& file) {
+    std::error_code failed;
+    return fs::is_regular_file(file, failed) ? version_of(file) : std::nullopt;
+}
+
+/// `packed`: the same file by gzip, or empty. `name`: what its type is known by.
+ARKE_COLD_INLINE file_reply send_file(const fs::path& plain, const fs::path& packed, std::string_view name,
+                                      const file_conditions& wanted, bool head_only) {
+    auto version = version_of_file(plain);
+    if (!version) return not_found(head_only);
+    const auto packed_version = packed.empty() ? std::nullopt : version_of_file(packed);
+    const bool has_packed = packed_version && packed_version->time >= version->time;
+    const bool has_range = !head_only && !wanted.range.empty();
+    const bool is_packed = has_packed && !has_range && takes_gzip(wanted.accept_encoding);
+    if (is_packed) version = packed_version;
+    const auto& file = is_packed ? packed : plain;
+
+    file_reply out;
+    out.head_only = head_only;
+    out.headers = {{"Cache-Control", "no-cache"}, {"X-Content-Type-Options", "nosniff"}};
+    if (has_packed) out.headers.emplace_back("Vary", "Accept-Encoding");
+    auto etag = version->etag();
+    if (is_packed) etag.insert(etag.size() - 1, "-gz");
+    const auto date = version->last_modified();
+    const auto add_validators = [&] {
+        out.headers.emplace_back("ETag", etag);
+        out.headers.emplace_back("Last-Modified", date);
+    };
+
+    // A tag in its quotes can stand in a list of tags only as a member, weak or strong, so there is no need to cut the list.
+    const auto known = wire::trimmed(wanted.if_none_match);
+    if (known.empty() ? wire::trimmed(wanted.if_modified_since) == date
+                      : known == "*" || known.find(etag) != known.npos) {
+        out.status = 304;
+        add_validators();
+        return out;
+    }
+
+    byte_range range{byte_range::kind::whole, 0, version->size};
+    if (has_range) {
+        // A date says of a file that was just written too little: it may be written again within the second.
+        const auto condition = wire::trimmed(wanted.if_range);
+        const bool is_old = fs::file_time_type::clock::now() - version->time > std::chrono::seconds{1};
+        if (condition.empty() || condition == etag || (condition == date && is_old))
+            range = read_range(wanted.range, version->size);
+    }
+    if (range.is == byte_range::kind::none_such) {
+        out = plain_reply(416, "The file has no such part.\n", head_only);
+        out.headers.emplace_back("Content-Range", "bytes */" + std::to_string(version->size));
+        return out;
+    }
+
+    // A HEAD also opens the file: what GET could not read must not look as if it were there.
+    auto part = file_part::open(file, range.first, range.count);
+    if (!part) return not_found(head_only);
+    out.headers.emplace_back("Content-Type", http::media_type(name));
+    out.headers.emplace_back("Accept-Ranges", "bytes");
+    if (is_packed) out.headers.emplace_back("Content-Encoding", "gzip");
+    out.content_length = range.count;
+    bool is_whole = true;
+    if (head_only) {
+        // Nothing of it is read.
+    } else if (range.count > small_file) {
+        out.file = std::move(part);
+    } else {
+        is_whole = part->read(out.body, static_cast<std::size_t>(range.count));
+        out.content_length = out.body.size();
+    }
+    if (range.is == byte_range::kind::part) {
+        // A part of a file that became shorter is no part of it any more.
+        if (!is_whole) return not_found(head_only);
+        out.status = 206;
+        out.headers.emplace_back("Content-Range", "bytes " + std::to_string(range.first) + "-" +
+                                                      std::to_string(range.first + range.count - 1) + "/" +
+                                                      std::to_string(version->size));
+    }
+    if (is_whole && version_of(file) == version) add_validators();
     return out;
 }
 
@@ -186,9 +322,13 @@ ARKE_COLD_INLINE std::string_view media_type(std::string_view file_name) noexcep
     return "application/octet-stream";
 }
 
-ARKE_COLD_INLINE file_folder::file_folder(std::string prefix, const std::filesystem::path& folder,
-                                     std::uint64_t max_file_size)
-    : prefix_{std::move(prefix)}, max_file_size_{max_file_size} {
+ARKE_COLD_INLINE file_reply reply_with_file(const std::filesystem::path& path, const file_conditions& wanted,
+                                            bool head_only) {
+    return detail::send_file(path, {}, path.filename().string(), wanted, head_only);
+}
+
+ARKE_COLD_INLINE file_folder::file_folder(std::string prefix, const std::filesystem::path& folder)
+    : prefix_{std::move(prefix)} {
     if (!prefix_.ends_with('/')) prefix_ += '/';
     if (!detail::is_plain_path(prefix_) || prefix_.find_first_of("%?#") != prefix_.npos) {
         throw std::invalid_argument{"arke: the prefix of files is \"" + prefix_ +
@@ -210,17 +350,17 @@ ARKE_COLD_INLINE bool file_folder::matches(std::string_view target) const {
 }
 
 ARKE_COLD_INLINE file_reply file_folder::get(std::string_view method, std::string_view target,
-                                        std::string_view if_none_match, std::string_view if_modified_since) const {
+                                             const file_conditions& wanted) const {
     if (method != "GET" && method != "HEAD") {
         auto out = detail::plain_reply(405, "Only GET and HEAD are possible here.\n", false);
         out.headers.emplace_back("Allow", "GET, HEAD");
         return out;
     }
-    return find(target, if_none_match, if_modified_since, method == "HEAD");
+    return find(target, wanted, method == "HEAD");
 }
 
-ARKE_COLD_INLINE file_reply file_folder::find(std::string_view target, std::string_view if_none_match,
-                                         std::string_view if_modified_since, bool head_only) const {
+ARKE_COLD_INLINE file_reply file_folder::find(std::string_view target, const file_conditions& wanted,
+                                              bool head_only) const {
     const auto path = detail::plain_path(target);
     if (!path || !matches(target)) return detail::not_found(head_only);
 
@@ -252,39 +392,11 @@ ARKE_COLD_INLINE file_reply file_folder::find(std::string_view target, std::stri
         return detail::not_found(head_only);
     }
 
-    // A pipe or a device would block, or never end.
-    const auto version = std::filesystem::is_regular_file(file, failed) ? detail::version_of(file) : std::nullopt;
-    if (!version) return detail::not_found(head_only);
-    if (version->size > max_file_size_) {
-        return detail::plain_reply(500, "This file is larger than the server is set to send.\n", head_only);
-    }
-
-    file_reply out;
-    out.head_only = head_only;
-    out.headers = {{"Cache-Control", "no-cache"}, {"X-Content-Type-Options", "nosniff"}};
-    const auto etag = version->etag();
-    const auto date = version->last_modified();
-    const auto add_validators = [&] {
-        out.headers.emplace_back("ETag", etag);
-        out.headers.emplace_back("Last-Modified", date);
-    };
-
-    // A tag in its quotes can stand in a list of tags only as a member, weak or strong, so there is no need to cut the list.
-    const auto wanted = wire::trimmed(if_none_match);
-    if (wanted.empty() ? wire::trimmed(if_modified_since) == date : wanted == "*" || wanted.find(etag) != wanted.npos) {
-        out.status = 304;
-        add_validators();
-        return out;
-    }
-
-    // A HEAD also opens the file: what GET could not read must not look as if it were there.
-    auto content = detail::read_file(file, head_only ? 0 : version->size);
-    if (!content) return detail::not_found(head_only);
-    out.headers.emplace_back("Content-Type", media_type(file_name));
-    if (detail::version_of(file) == version && (head_only || content->size() == version->size)) add_validators();
-    out.content_length = head_only ? version->size : content->size();
-    out.body = std::move(*content);
-    return out;
+    auto packed = file;
+    packed += ".gz";
+    packed = std::filesystem::canonical(packed, failed);
+    if (failed || !detail::lies_within(root, packed)) packed.clear();
+    return detail::send_file(file, packed, file_name, wanted, head_only);
 }
 
 }  // namespace arke::http

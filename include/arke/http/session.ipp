@@ -34,16 +34,35 @@ ARKE_COLD_INLINE void session::start(core::transport& t, int refusal) {
     set_deadline();
 }
 
-ARKE_COLD_INLINE void session::set_deadline() {
+ARKE_COLD_INLINE void session::set_deadline() { set_deadline(site_->listener.handshake_timeout); }
+
+ARKE_COLD_INLINE void session::set_deadline(std::chrono::milliseconds time) {
     // From this moment, not from when a turn began that may have been long: who was just answered has the whole time.
-    loop_->timers().schedule(*this, loop_->clock() + site_->listener.handshake_timeout.count());
+    loop_->timers().schedule(*this, loop_->clock() + time.count());
 }
 
-ARKE_COLD_INLINE void session::on_timer(core::millis) { end(false); }
+ARKE_COLD_INLINE void session::on_timer(core::millis) {
+    if (waits_for_ != 0) {
+        waits_for_ = 0;
+        handshake_.reset();
+        return refuse(wire::refuse_http(503, "The server takes too long to answer this.", {{"Retry-After", "5"}}));
+    }
+    // Who has sent a part of a request hears what is wrong; whoever is silent, or does not read, has nobody to hear it.
+    if (closing_ || is_sending() || (!upload_ && scanner_.end() == 0)) return end(false);
+    upload_.reset();
+    refuse(wire::refuse_http(408, "The request did not come in time."));
+    // It has had its time: nobody waits for it to end.
+    if (!is_sending()) end(false);
+}
 
 ARKE_COLD_INLINE void session::on_stop() {
-    // What is being sent goes on; stop_timeout ends it.
-    if (out_.empty()) return end(false);
+    // What is being sent goes on, and so does what a route's handler is about to answer; stop_timeout ends it.
+    if (handshake_) {
+        waits_for_ = 0;
+        handshake_.reset();
+        return refuse(wire::refuse_http(503, "The server stops.", {{"Retry-After", "5"}}));
+    }
+    if (!is_sending() && waits_for_ == 0) return end(false);
     closing_ = true;
 }
 
@@ -53,9 +72,13 @@ ARKE_COLD_INLINE void session::failed() noexcept { end(true); }
 
 ARKE_COLD_INLINE void session::end(bool reset) {
     closing_ = true;
+    waits_for_ = 0;
     cancel();
+    file_.reset();
     if (auto* t = std::exchange(transport_, nullptr)) t->close(reset);
 }
+
+// --- reading
 
 ARKE_COLD_INLINE void session::on_bytes(std::span<char> bytes) {
     if (closing_) return;
@@ -64,24 +87,49 @@ ARKE_COLD_INLINE void session::on_bytes(std::span<char> bytes) {
 }
 
 ARKE_COLD_INLINE void session::serve() {
+    // An answer that comes at once must not begin another round within this one.
+    if (serving_) return;
+    serving_ = true;
     // What was served goes in one piece at the end: a buffer full of pipelined requests is not moved once for each.
-    served_ = 0;
-    std::size_t scanned = scanned_;
-    while (!closing_ && transport_ != nullptr && out_.empty() && scanned != in_.size()) {
-        const auto seen = scanner_.feed(std::string_view{in_}.substr(scanned));
-        scanned = in_.size();
-        is_head_ = false;
-        if (seen == wire::header_scanner::result::more) break;
-        if (seen == wire::header_scanner::result::refused) return refuse(wire::refusal_of(scanner_.fault()));
-        const std::string block = in_.substr(served_ + scanner_.begin(), scanner_.end() - scanner_.begin());
-        served_ += scanner_.end();
-        scanned = served_;
-        scanner_.reset();
-        serve_request(block);
+    while (may_serve() && scanned_ != in_.size()) {
+        if (upload_)
+            take_body();
+        else
+            take_head();
     }
+    serving_ = false;
     if (transport_ == nullptr) return;
     in_.erase(0, served_);
-    scanned_ = scanned - served_;
+    scanned_ -= served_;
+    served_ = 0;
+    // Most connections that are kept are idle.
+    constexpr std::size_t small = 4096;
+    if (in_.empty() && in_.capacity() > small) std::string{}.swap(in_);
+    update_reads();
+}
+
+ARKE_COLD_INLINE void session::take_head() {
+    is_head_ = false;
+    const auto seen = scanner_.feed(std::string_view{in_}.substr(scanned_));
+    scanned_ = in_.size();
+    if (seen == wire::header_scanner::result::more) return;
+    if (seen == wire::header_scanner::result::refused) return refuse(wire::refusal_of(scanner_.fault()));
+    const std::string block = in_.substr(served_ + scanner_.begin(), scanner_.end() - scanner_.begin());
+    served_ += scanner_.end();
+    scanned_ = served_;
+    scanner_.reset();
+    serve_request(block);
+}
+
+ARKE_COLD_INLINE void session::take_body() {
+    auto& reader = upload_->reader;
+    const auto seen = reader.feed(std::string_view{in_}.substr(served_));
+    served_ += reader.consumed();
+    scanned_ = served_;
+    if (seen == wire::body_reader::result::more) return;
+    const auto whole = std::exchange(upload_, nullptr);
+    if (seen == wire::body_reader::result::refused) return refuse(wire::refusal_of(reader.fault()));
+    run_route(std::move(whole->head), whole->route, whole->reader.take());
 }
 
 ARKE_COLD_INLINE void session::serve_request(std::string_view block) {
@@ -106,7 +154,7 @@ ARKE_COLD_INLINE void session::serve_request(std::string_view block) {
     }
     const std::string_view method{head.method_string().data(), head.method_string().size()};
     const std::string_view target{head.target().data(), head.target().size()};
-    const request r{method, target, head.version(), fields, address_, port_};
+    request r{method, target, head.version(), fields, address_, port_};
     is_head_ = method == "HEAD";
 
     if (refusal_ == 429) {
@@ -118,25 +166,42 @@ ARKE_COLD_INLINE void session::serve_request(std::string_view block) {
                                         {{"Retry-After", "5"}}));
     }
     auto* const to = site_->endpoint_at(r.path());
-    if (to != nullptr) return accept(r, *to);
+    if (to != nullptr) return accept(std::move(r), *to);
 
+    // HTTP/1.0 knows no Expect.
+    if (r.version() >= 11) {
+        for (const auto expected : r.header_values("Expect")) {
+            if (!wire::same_ignoring_case(expected, "100-continue"))
+                return refuse(wire::refuse_http(417, "The only thing to expect here is \"100-continue\"."));
+        }
+    }
     const auto length = r.header("Content-Length");
     const bool has_body = r.has_header("Transfer-Encoding") || (!length.empty() && length != "0");
-    reply(find(r), head.keep_alive() && head.version() >= 11 && !has_body);
+    keeps_alive_ = head.keep_alive() && head.version() >= 11;
+    const auto route = site_->routes.find(r.method(), r.path());
+    if (route.handler != nullptr) return begin_body(std::move(r), route, has_body);
+    keeps_alive_ = keeps_alive_ && !has_body;
+    reply(find(r, route.allowed), keeps_alive_);
 }
 
-ARKE_COLD_INLINE answer session::find(const request& r) const {
+// --- answering
+
+ARKE_COLD_INLINE answer session::find(const request& r, std::string_view allowed) const {
     const auto path = r.path();
     const bool is_iris = path == "/iris-ws.js";
     if (is_iris || path == "/arke.js") {
         const auto tag = is_iris ? iris_ws_js_etag : arke_js_etag;
         const auto script = is_iris ? iris_ws_js : arke_js;
         if (r.method() != "GET" && !is_head_) return {405, {{"Allow", "GET, HEAD"}}};
-        answer a{200,
-                 {{"Content-Type", "text/javascript; charset=utf-8"},
-                  {"ETag", std::string{tag}},
-                  {"Cache-Control", "no-cache"},
-                  {"X-Content-Type-Options", "nosniff"}}};
+        answer a{
+            200,
+            {{"Content-Type", "text/javascript; charset=utf-8"},
+             {"ETag", std::string{tag}},
+             {"Cache-Control", "no-cache"},
+             // The same for everybody and no secret, so pages of other hosts may load it as a module or by fetch().
+             {"Access-Control-Allow-Origin", "*"},
+             {"Cross-Origin-Resource-Policy", "cross-origin"},
+             {"X-Content-Type-Options", "nosniff"}}};
         if (r.header("If-None-Match").find(tag) != std::string_view::npos) {
             a.status = 304;
             return a;
@@ -152,34 +217,156 @@ ARKE_COLD_INLINE answer session::find(const request& r) const {
         a.content_length = a.body.size();
         return a;
     }
-    if (const auto* folder = site_->folder_at(r.target())) {
-        auto file = folder->get(r.method(), r.target(), r.header("If-None-Match"), r.header("If-Modified-Since"));
-        return {file.status, std::move(file.headers), std::move(file.body), file.content_length};
-    }
+    const auto* const folder = site_->folder_at(r.target());
+    if (!allowed.empty() && (folder == nullptr || (r.method() != "GET" && !is_head_)))
+        return {r.method() == "OPTIONS" ? 204 : 405, {{"Allow", std::string{allowed}}}};
+    if (folder != nullptr) return answer_of(folder->get(r.method(), r.target(), conditions_of(r)));
     answer a{404, {{"Content-Type", "text/plain; charset=utf-8"}}, "There is nothing at this address.\n"};
     a.content_length = a.body.size();
     return a;
 }
 
-ARKE_COLD_INLINE void session::accept(const request& r, core::endpoint& to) {
-    try {
-        upgrade wanted{to, r};
-        if (const auto refusal = wanted.check()) return refuse(*refusal);
-        const auto p = wanted.make(*loop_);
-        const auto guard = core::flood_guard::make_for(p);
-        std::string rest = in_.substr(served_);
-        loop_->make_room_to_retire();
-        if (to.admit(*p) == core::hub::admission::refused) {
-            return refuse(wire::refuse_http(409, "A connection with this id is there already."));
-        }
-        become(p, guard, std::move(rest));
-    } catch (const std::exception& e) {
-        to.try_to_log([&] { return std::string{"a handshake failed: "} + e.what(); });
-        if (transport_ != nullptr) refuse(wire::refuse_http(500, "The server failed to accept the connection."));
-    } catch (...) {
-        to.try_to_log([] { return "a handshake failed by something that is no std::exception"; });
-        if (transport_ != nullptr) refuse(wire::refuse_http(500, "The server failed to accept the connection."));
+ARKE_COLD_INLINE void session::begin_body(request r, const route_table::match& route, bool has_body) {
+    if (!has_body) return run_route(std::move(r), route, {});
+    std::optional<std::uint64_t> length;
+    if (const auto text = r.header("Content-Length"); !text.empty()) {
+        // It is a number: check_header_block() has seen to that.
+        length = 0;
+        for (const char c : text) length = *length * 10 + static_cast<std::uint64_t>(c - '0');
     }
+    wire::body_reader reader{length, site_->listener.max_body_size};
+    if (reader.state() == wire::body_reader::result::refused) return refuse(wire::refusal_of(reader.fault()));
+    if (reader.state() == wire::body_reader::result::complete) return run_route(std::move(r), route, {});
+    // Who has begun to send the body does not wait for leave.
+    const bool asks = r.version() >= 11 && r.has_header("Expect") && served_ == in_.size();
+    upload_.reset(new upload{std::move(r), route, std::move(reader)});
+    set_deadline(site_->listener.body_timeout);
+    if (!asks) return;
+    out_ += "HTTP/1.1 100 Continue\r\n\r\n";
+    flush();
+}
+
+ARKE_COLD_INLINE void session::run_route(request r, const route_table::match& route, std::string body) {
+    const auto number = ++last_number_;
+    waits_for_ = number;
+    set_deadline(site_->listener.answer_timeout);
+    // It holds this, so that what runs counts as a connection, also where its client has gone.
+    exchange_ptr what;
+    what.reset(new exchange{
+        *loop_,
+        http_request{std::move(r), std::move(body), route.below, site_->endpoints.front()->settings().max_json_depth},
+        [self = boost::intrusive_ptr<session>{this}, number](const http_request& asked, response made,
+                                                             const std::exception_ptr& thrown) {
+            self->guarded([&] { self->settle(number, asked, std::move(made), thrown); });
+        }});
+    try {
+        route.handler->run(what);
+    } catch (...) {
+        what->settle(response{500}, std::current_exception());
+    }
+}
+
+ARKE_COLD_INLINE void session::settle(std::uint64_t number, const http_request& asked, response made,
+                                      const std::exception_ptr& thrown) {
+    if (thrown) made = response_of(thrown, asked);
+    if (waits_for_ != number) return;  // too late
+    waits_for_ = 0;
+    reply(asked, std::move(made));
+    after_flush();
+}
+
+ARKE_COLD_INLINE response session::response_of(const std::exception_ptr& thrown, const http_request& asked) const {
+    auto& to = *site_->endpoints.front();
+    const auto failed = [&](const char* what) {
+        to.try_to_log([&] {
+            return "the handler of " + std::string{asked.method()} + " " + arke::detail::printable(asked.path(), 100) +
+                   " failed: " + what;
+        });
+        return response::error(500, to.settings().reveal_exceptions ? what : "The server failed to answer this.");
+    };
+    try {
+        std::rethrow_exception(thrown);
+    } catch (const http_error& e) {
+        return response::error(e.status(), e.what());
+    } catch (const std::exception& e) {
+        return failed(e.what());
+    } catch (...) {
+        return failed("by something that is no std::exception");
+    }
+}
+
+ARKE_COLD_INLINE void session::reply(const http_request& asked, response made) {
+    answer a;
+    if (made.path().empty()) {
+        a.status = made.status();
+        a.body = made.body();
+        a.content_length = a.body.size();
+    } else {
+        a = answer_of(reply_with_file(made.path(), conditions_of(asked), is_head_));
+        if (a.status == 200) a.status = made.status();
+        // What the handler says of the file's type, or of its age, counts.
+        std::erase_if(a.headers, [&](const auto& each) { return !made.header(each.first).empty(); });
+    }
+    a.headers.insert(a.headers.end(), made.headers().begin(), made.headers().end());
+    reply(std::move(a), keeps_alive_ && !closing_);
+}
+
+// --- the upgrade
+
+ARKE_COLD_INLINE void session::accept(request r, core::endpoint& to) {
+    try {
+        auto wanted = std::make_unique<handshake>(to, std::move(r));
+        if (const auto refusal = wanted->check()) return refuse(*refusal);
+        boost::intrusive_ptr<handler_base> decides;
+        to.handlers(*loop_).upgrade.run([&](handler_base& h) { decides = &h; });
+        if (!decides) return admit(*wanted, nullptr);
+
+        const auto number = ++last_number_;
+        auto& handler = static_cast<upgrade_handler&>(*decides);
+        const auto what = wanted->ask(
+            *loop_, handler,
+            [self = boost::intrusive_ptr<session>{this}, number](upgrade& agreed, const std::exception_ptr& thrown) {
+                self->guarded([&] { self->settle(number, agreed, thrown); });
+            });
+        handshake_ = std::move(wanted);
+        waits_for_ = number;
+        try {
+            handler.run(what);
+        } catch (...) {
+            what->settle(std::current_exception());
+        }
+    } catch (...) {
+        fail_handshake(to, std::current_exception());
+    }
+}
+
+ARKE_COLD_INLINE void session::settle(std::uint64_t number, upgrade& agreed, const std::exception_ptr& thrown) {
+    if (waits_for_ != number) return;  // too late
+    waits_for_ = 0;
+    const auto done = std::exchange(handshake_, nullptr);
+    try {
+        if (thrown) {
+            fail_handshake(done->to(), thrown);
+        } else if (agreed.is_refused()) {
+            keeps_alive_ = false;  // what follows may be frames
+            reply(http_request{agreed.request(), {}}, *agreed.refusal());
+        } else {
+            admit(*done, &agreed);
+        }
+    } catch (...) {
+        fail_handshake(done->to(), std::current_exception());
+    }
+    after_flush();
+}
+
+ARKE_COLD_INLINE void session::admit(handshake& done, upgrade* agreed) {
+    const auto p = done.make(*loop_, agreed);
+    const auto guard = core::flood_guard::make_for(p);
+    std::string rest = in_.substr(served_);
+    loop_->make_room_to_retire();
+    if (done.to().admit(*p) == core::hub::admission::refused)
+        return refuse(wire::refuse_http(409, "A connection with this id is there already."));
+    become(p, guard, std::move(rest));
 }
 
 ARKE_COLD_INLINE void session::become(const core::peer_ptr& p, const core::flood_guard_ptr& guard, std::string rest) {
@@ -191,40 +378,104 @@ ARKE_COLD_INLINE void session::become(const core::peer_ptr& p, const core::flood
     closing_ = true;
     cancel();
     auto& t = *std::exchange(transport_, nullptr);
+    if (std::exchange(paused_, false)) t.pause_reads(false);
     const boost::intrusive_ptr<session> self{this};
     auto& hears = core::flood_guard::open(p, guard, t);
     // Frames that came with the request are handled after the accept.
     if (!rest.empty()) hears.tell<&core::stream_user::on_bytes>(std::span<char>{rest});
 }
 
+ARKE_COLD_INLINE void session::fail_handshake(core::endpoint& to, const std::exception_ptr& thrown) {
+    try {
+        std::rethrow_exception(thrown);
+    } catch (const std::exception& e) {
+        to.try_to_log([&] { return std::string{"a handshake failed: "} + e.what(); });
+    } catch (...) {
+        to.try_to_log([] { return "a handshake failed by something that is no std::exception"; });
+    }
+    handshake_.reset();
+    waits_for_ = 0;
+    if (transport_ != nullptr) refuse(wire::refuse_http(500, "The server failed to accept the connection."));
+}
+
+// --- sending
+
 ARKE_COLD_INLINE void session::refuse(const wire::http_refusal& refusal) { reply(answer_of(refusal), false); }
 
-ARKE_COLD_INLINE void session::reply(const answer& a, bool keep_alive) {
-    auto text = head_of(a, keep_alive);
-    if (!is_head_) text += a.body;
+ARKE_COLD_INLINE void session::reply(answer a, bool keep_alive) {
+    out_ += head_of(a, keep_alive);
+    if (!is_head_ && a.may_have_body()) {
+        out_ += a.body;
+        file_ = std::move(a.file);
+    }
     closing_ = !keep_alive;
     loop_->counters().count_answer(a.status);
     set_deadline();
-    send(std::move(text));
+    flush();
 }
 
-ARKE_COLD_INLINE void session::send(std::string text) {
-    out_ += text;
-    const core::segment piece{out_};
-    const auto result = transport_->send({&piece, 1});
-    if (result.error) return;  // on_end() follows
-    out_.erase(0, result.sent);
-    if (!out_.empty()) return transport_->pause_reads(true);
+ARKE_COLD_INLINE void session::flush() {
+    // So much of a file is in memory at once, and so much of it is sent before others have their turn.
+    constexpr std::size_t part = 64UL * 1024;
+    constexpr std::size_t share = 1024UL * 1024;
+    for (std::size_t sent = 0; !blocked_ && transport_ != nullptr && is_sending();) {
+        bool is_short = false;
+        if (file_ && out_.size() < part) {
+            if (sent >= share) return flush_later();
+            is_short = !file_->read(out_, part - out_.size());
+            if (file_->left() == 0) file_.reset();
+        }
+        if (!out_.empty()) {
+            const core::segment piece{out_};
+            const auto result = transport_->send({&piece, 1});
+            if (result.error) return;  // on_end() follows
+            if (result.sent != 0) set_deadline();
+            sent += result.sent;
+            out_.erase(0, result.sent);
+            blocked_ = !out_.empty();
+        }
+        // The length is promised: the client knows by the early end.
+        if (is_short) return end(false);
+    }
+    if (transport_ == nullptr || is_sending()) return;
+    constexpr std::size_t small = 4096;
+    if (out_.capacity() > small) std::string{}.swap(out_);
     if (closing_) transport_->shutdown();
 }
 
+ARKE_COLD_INLINE void session::flush_later() {
+    if (std::exchange(will_flush_, true)) return;
+    loop_->post([self = boost::intrusive_ptr<session>{this}] {
+        self->will_flush_ = false;
+        if (self->transport_ == nullptr) return;
+        self->guarded([&] {
+            self->flush();
+            self->after_flush();
+        });
+    });
+}
+
 ARKE_COLD_INLINE void session::on_writable() {
-    if (transport_ == nullptr || out_.empty()) return;
+    blocked_ = false;
+    if (transport_ == nullptr || !is_sending()) return;
     set_deadline();
-    send({});
-    if (!out_.empty() || transport_ == nullptr) return;
-    transport_->pause_reads(false);
-    serve();
+    flush();
+    after_flush();
+}
+
+ARKE_COLD_INLINE void session::after_flush() {
+    if (transport_ == nullptr || serving_) return;
+    if (may_serve())
+        serve();
+    else
+        update_reads();
+}
+
+ARKE_COLD_INLINE void session::update_reads() {
+    const bool pause = is_sending() || waits_for_ != 0;
+    if (transport_ == nullptr || pause == paused_) return;
+    paused_ = pause;
+    transport_->pause_reads(pause);
 }
 
 }  // namespace arke::http

@@ -3,6 +3,7 @@
 #include <arke/base/config.hpp>
 #include <arke/core/endpoint.hpp>
 #include <arke/http/file_folder.hpp>
+#include <arke/http/routes.hpp>
 
 #include <atomic>
 #include <cstddef>
@@ -12,10 +13,11 @@
 
 namespace arke::http {
 
-/// What a server answers with: its endpoints and its files. Filled before it serves, then read by all loops.
+/// What a server answers with: its endpoints, its routes and its files. Filled before it serves, then read by all loops.
 struct site {
     listener_config listener;
     std::vector<core::endpoint_ptr> endpoints;
+    route_table routes;
     std::vector<std::unique_ptr<file_folder>> folders;
     std::atomic<bool> stopping{false};
 
@@ -28,6 +30,12 @@ struct site {
             if (!e->settings().endpoint.empty() && e->settings().endpoint == path) return e.get();
         }
         return nullptr;
+    }
+
+    /// Whether the server itself answers at this path, so that no route could.
+    bool is_taken(std::string_view path) const noexcept {
+        return endpoint_at(path) != nullptr || path == "/arke.js" || path == "/iris-ws.js" ||
+               (!listener.metrics_path.empty() && path == listener.metrics_path);
     }
 
     arke::metrics metrics() const {
