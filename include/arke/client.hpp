@@ -88,6 +88,9 @@ struct client_config {
     std::size_t read_buffer_size = 64 * 1024;
     std::size_t write_buffer_size = 16 * 1024;
     loop_kind loop = loop_kind::automatic;
+
+    /// For wss://. Through a proxy it is spoken with the server, behind the tunnel.
+    client_tls_config tls{};
 };
 
 namespace detail {
@@ -140,7 +143,8 @@ class client : private basic_endpoint<no_session>, public speaker<client> {
     using base = basic_endpoint<no_session>;
 
 public:
-    /// Throws std::invalid_argument for a URL that is none, and for a config that cannot work. wss:// is not supported yet.
+    /// Throws std::invalid_argument for a URL that is none, and for a config that cannot work. wss:// needs
+    /// <arke/tls.hpp> in one file of the program.
     explicit client(const std::string& url, client_config settings = {})
         : base{base::make(detail::config_of(settings))},
           client_{detail::make_client(nullptr, state_, url, std::move(settings))} {}

@@ -7,6 +7,7 @@
 #include <arke/http/client_session.hpp>
 #include <arke/io/connector.hpp>
 #include <arke/io/make_loop.hpp>
+#include <arke/io/tls_layer.hpp>
 #include <arke/wire/handshake.hpp>
 #include <arke/wire/url.hpp>
 
@@ -31,13 +32,15 @@ namespace arke::detail {
 class client_state : public std::enable_shared_from_this<client_state> {
 public:
     ARKE_COLD client_state(boost::asio::io_context* context, core::endpoint_ptr e, wire::url to,
-                           std::optional<wire::proxy_url> by, client_config settings)
+                           std::optional<wire::proxy_url> by, client_config settings,
+                           std::shared_ptr<io::tls_layer> tls)
         : own_{context == nullptr ? std::make_unique<boost::asio::io_context>(1) : nullptr},
           context_{context == nullptr ? *own_ : *context},
           endpoint_{std::move(e)},
           url_{std::move(to)},
           proxy_{std::move(by)},
           settings_{std::move(settings)},
+          tls_{std::move(tls)},
           again_{{settings_.reconnect_delay.count(), settings_.max_reconnect_delay.count(), 5'000,
                   settings_.max_attempts}},
           queue_{{settings_.max_queue, settings_.max_queue_bytes}} {
@@ -265,18 +268,25 @@ private:
             for (const auto& [name, value] : settings_.headers) fields.emplace_back(name, value);
             return request{"GET", url_.target, 11, fields, address, port};
         }();
+        std::function<core::transport&(core::transport&, core::stream_user_ptr)> secure;
+        if (tls_) {
+            secure = [this](core::transport& below, core::stream_user_ptr user) -> core::transport& {
+                return tls_->wrap(*loop_, below, std::move(user));
+            };
+        }
         session_.reset(new http::client_session{
             *loop_,
             {proxy_ ? http::connect_request(url_.at.text(), proxy_->credentials) : std::string{},
              http::upgrade_request(host, url_.target, key, offered_, settings_.headers), key, offered_,
-             settings_.max_header_bytes, settings_.max_header_fields},
+             settings_.max_header_bytes, settings_.max_header_fields, std::move(secure)},
             [this](const http::client_session::outcome& o) { shaken(o); }});
         auto* const t = loop_->attach(what.socket->take(), session_);
         if (t == nullptr) {
             session_.reset();
             return failed(errc::out_of_memory, "there was no memory for the connection");
         }
-        session_->start(*t);
+        const auto session = session_;  // it may be over before it has begun
+        session->guarded([&] { session->start(*t); });
     }
 
     ARKE_COLD void shaken(const http::client_session::outcome& what) {
@@ -567,6 +577,7 @@ private:
     wire::url url_;
     std::optional<wire::proxy_url> proxy_;
     client_config settings_;
+    std::shared_ptr<io::tls_layer> tls_;  // null: none
     std::vector<std::string> offered_;
     std::atomic<bool> running_{false};
     bool stays_ = false;  // in its own thread, until the client goes
@@ -657,19 +668,16 @@ ARKE_COLD_INLINE std::shared_ptr<client_state> make_client(boost::asio::io_conte
     std::string why;
     auto to = wire::parse_url(url, why);
     if (!to) throw std::invalid_argument{"arke::client: " + printable(url, 200) + " is no WebSocket URL: " + why};
-    if (to->is_secure) {
-        throw std::invalid_argument{
-            "arke::client: wss:// needs TLS, which there is none of yet; connect to ws:// through something that "
-            "speaks TLS "
-            "for you"};
-    }
     std::optional<wire::proxy_url> by;
     if (!settings.proxy.empty()) {
         by = wire::parse_proxy(settings.proxy, why);
         // Not the text: it may hold a password.
         if (!by) throw std::invalid_argument{"arke::client_config: proxy is no http://host:port: " + why};
     }
-    return std::make_shared<client_state>(context, state, std::move(*to), std::move(by), std::move(settings));
+    std::shared_ptr<io::tls_layer> tls;
+    if (to->is_secure) tls = io::need_tls("arke::client: wss://").for_client(settings.tls, to->at.host);
+    return std::make_shared<client_state>(context, state, std::move(*to), std::move(by), std::move(settings),
+                                          std::move(tls));
 }
 
 ARKE_COLD_INLINE void add_error_listener(client_state& s, handler_id id, std::function<void(const error_report&)> f) {

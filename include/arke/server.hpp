@@ -276,8 +276,15 @@ public:
     void files(std::string prefix, const std::string& folder);
 
     /// Listens on an IP address; port 0 is any free one. May be called for several. Throws std::runtime_error with a sentence
-    /// that says what to do, std::invalid_argument for a port that is none.
-    void listen(const std::string& address, int port);
+    /// that says what to do, std::invalid_argument for a port that is none. The port speaks TLS where config.listener.tls has a
+    /// certificate; `how` says otherwise, for one that is plain beside it.
+    void listen(const std::string& address, int port, security how = security::automatic);
+
+    /// Reads the certificates of config.listener.tls again, from where they were read before; or takes others. New connections get
+    /// them; those that are there, and their handshakes, keep what they have. No client resumes a session from before. Throws
+    /// std::invalid_argument for what cannot work, and everything stays as it was; std::logic_error without TLS. Any thread.
+    void reload();
+    void reload(tls_config with);
 
     /// The port of the last listen(); 0 before.
     std::uint16_t port() const noexcept;
@@ -314,7 +321,8 @@ namespace detail {
 std::shared_ptr<server_state> make_server(boost::asio::io_context* context, const core::endpoint_ptr& first);
 void add_endpoint(server_state& s, const core::endpoint_ptr& added);
 void add_files(server_state& s, std::string prefix, const std::string& folder);
-void listen(server_state& s, const std::string& address, int port);
+void listen(server_state& s, const std::string& address, int port, security how);
+void reload(server_state& s, std::optional<tls_config> with);
 std::uint16_t port_of(const server_state& s) noexcept;
 loop_kind loop_of(const server_state& s) noexcept;
 metrics metrics_of(const server_state& s);
@@ -364,8 +372,18 @@ void basic_server<Session>::files(std::string prefix, const std::string& folder)
 }
 
 template <class Session>
-void basic_server<Session>::listen(const std::string& address, int port) {
-    detail::listen(*server_, address, port);
+void basic_server<Session>::listen(const std::string& address, int port, security how) {
+    detail::listen(*server_, address, port, how);
+}
+
+template <class Session>
+void basic_server<Session>::reload() {
+    detail::reload(*server_, {});
+}
+
+template <class Session>
+void basic_server<Session>::reload(tls_config with) {
+    detail::reload(*server_, std::move(with));
 }
 
 template <class Session>

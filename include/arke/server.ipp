@@ -3,6 +3,7 @@
 #include <arke/http/session.hpp>
 #include <arke/io/acceptor.hpp>
 #include <arke/io/make_loop.hpp>
+#include <arke/io/tls_layer.hpp>
 #include <arke/server.hpp>
 #include <arke/wire/address.hpp>
 
@@ -25,6 +26,11 @@ public:
         site_->load->max_waiting = site_->listener.max_total_outbox_bytes;
         site_->load->max_per_address = site_->listener.max_connections_per_address;
         first->share_load(site_->load);
+        if (const auto& tls = site_->listener.tls; !tls.certificates.empty()) {
+            tls_ = io::need_tls("arke::config: listener.tls").for_server(tls, [first](std::string_view line) {
+                first->log(line);
+            });
+        }
         add_loop();
     }
 
@@ -67,7 +73,11 @@ public:
         site_->routes.add(method, std::move(path), std::move(handler));
     }
 
-    ARKE_COLD void listen(const std::string& address, int port) {
+    ARKE_COLD void listen(const std::string& address, int port, security how) {
+        if (how == security::tls && !tls_) {
+            throw std::invalid_argument{
+                "arke: listen(): the port is to speak TLS, and config.listener.tls has no certificate; add one"};
+        }
         if (port < 0 || port > 65535) {
             throw std::invalid_argument{"arke: listen(): " + std::to_string(port) +
                                         " is no port; give one from 1 to 65535, or 0 for any free one"};
@@ -77,11 +87,33 @@ public:
         auto loops = shared_loops_;
         auto made = io::acceptor::listen(
             *loops_.front(), address, static_cast<std::uint16_t>(port), site_->listener,
-            [s = site_, loops](io::accepted a) { welcome(s, *loops, std::move(a)); },
+            [s = site_, loops, tls = how == security::plain ? nullptr : tls_](io::accepted a) {
+                welcome(s, *loops, tls, std::move(a));
+            },
             [first = site_->endpoints.front()](const std::string& sentence) { first->log(sentence); });
         port_ = made->port();
         acceptors_.push_back(std::move(made));
         if (foreign_ != nullptr) serving_ = true;
+    }
+
+    ARKE_COLD void reload(std::optional<tls_config> with) {
+        if (!tls_) {
+            throw std::logic_error{
+                "arke: reload(): this server has no TLS; give it certificates by config.listener.tls when it is made"};
+        }
+        if (with && with->certificates.empty()) {
+            throw std::invalid_argument{
+                "arke: reload(): certificates is empty, and TLS ports need one; leave the argument out to read the "
+                "files "
+                "again"};
+        }
+        if (with) {
+            if (const auto fault = find_fault(*with, "tls"); !fault.empty())
+                throw std::invalid_argument{"arke: reload(): " + fault};
+        }
+        const std::lock_guard lock{reload_mutex_};
+        tls_->reload(with ? *with : reloaded_.value_or(site_->listener.tls));
+        if (with) reloaded_ = std::move(with);
     }
 
     std::uint16_t port() const noexcept { return port_; }
@@ -335,7 +367,8 @@ private:
     }
 
     /// A socket has come: the loop with the fewest takes it.
-    ARKE_COLD static void welcome(const std::shared_ptr<http::site>& s, const loop_list& loops, io::accepted a) {
+    ARKE_COLD static void welcome(const std::shared_ptr<http::site>& s, const loop_list& loops,
+                                  const std::shared_ptr<io::tls_layer>& tls, io::accepted a) {
         const auto there = s->load->connections.load(std::memory_order_relaxed);
         const auto most = s->listener.max_connections;
         // Some more are told that it is full; past that there is not even time for an answer.
@@ -354,8 +387,15 @@ private:
         boost::intrusive_ptr<http::session> made{new http::session{s, *best, std::move(a.address), a.port}};
         const int refusal = there >= most ? 503 : s->load->enter(*made, group) ? 0 : 429;
         // The socket belongs to the post until it runs; a loop that has ended drops the post.
-        best->post([made, refusal, best, socket = std::move(a.socket)]() mutable {
-            if (auto* t = best->attach(socket.take(), made)) made->start(*t, refusal);
+        best->post([made, refusal, best, tls, socket = std::move(a.socket)]() mutable {
+            auto* t = best->attach(socket.take(), made);
+            if (t == nullptr) return;
+            try {
+                if (tls) t = &tls->wrap(*best, *t, made);
+            } catch (...) {
+                return t->close(true);  // no memory for it
+            }
+            made->start(*t, refusal);
         });
     }
 
@@ -367,6 +407,9 @@ private:
     std::vector<std::shared_ptr<io::acceptor>> acceptors_;
     std::optional<boost::asio::basic_signal_set<io::own_executor>> signals_;
     std::uint16_t port_ = 0;
+    std::shared_ptr<io::tls_layer> tls_;  // null: all ports are plain
+    std::mutex reload_mutex_;
+    std::optional<tls_config> reloaded_;  // what reload() was given last
     std::mutex parts_mutex_;  // loops_ and acceptors_, between run() or listen() and a stop() in another thread
     std::atomic<bool> serving_{false};
     std::atomic<bool> stopped_{false};
@@ -390,7 +433,11 @@ ARKE_COLD_INLINE void add_route(server_state& s, std::string_view method, std::s
     s.add_route(method, std::move(path), std::move(handler));
 }
 
-ARKE_COLD_INLINE void listen(server_state& s, const std::string& address, int port) { s.listen(address, port); }
+ARKE_COLD_INLINE void listen(server_state& s, const std::string& address, int port, security how) {
+    s.listen(address, port, how);
+}
+
+ARKE_COLD_INLINE void reload(server_state& s, std::optional<tls_config> with) { s.reload(std::move(with)); }
 
 ARKE_COLD_INLINE std::uint16_t port_of(const server_state& s) noexcept { return s.port(); }
 

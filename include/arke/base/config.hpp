@@ -11,6 +11,7 @@
 #include <vector>
 
 #include <arke/base/compile.hpp>
+#include <arke/base/tls_config.hpp>
 
 namespace arke {
 
@@ -112,6 +113,9 @@ struct listener_config {
     /// How long the coroutine of a route may take for its answer; further requests of the connection wait meanwhile. At the
     /// bound: 503 and closed; the coroutine goes on, and its answer is dropped.
     std::chrono::milliseconds answer_timeout{30'000};
+
+    /// The certificates of the ports. Without any they are plain.
+    tls_config tls{};
 
     friend bool operator==(const listener_config&, const listener_config&) = default;
 };

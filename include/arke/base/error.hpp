@@ -39,6 +39,7 @@ enum class errc {
     queue_full,           ///< More waits for a client's connection than client_config::max_queue or max_queue_bytes.
     message_timeout,      ///< A message took longer than config::message_timeout (close 1008).
     flooded,  ///< The peer said more than config::max_messages_per_second or max_bytes_per_second allow (close 1008).
+    tls_failed,  ///< The server is not who it should be, or TLS came to nothing for another reason.
 };
 
 namespace detail {
@@ -74,6 +75,7 @@ public:
             case errc::queue_full: return "more waits for the connection than may";
             case errc::message_timeout: return "the message took longer than message_timeout";
             case errc::flooded: return "the peer says more in a second than it may";
+            case errc::tls_failed: return "TLS failed";
         }
         return "unknown";
     }

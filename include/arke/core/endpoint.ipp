@@ -119,6 +119,7 @@ ARKE_COLD_INLINE void check_config(const config& c) {
     at_least("listener.write_buffer_size", l.write_buffer_size, std::size_t{1024});
     if (l.write_buffer_size > 0x4000'0000)
         refuse("listener.write_buffer_size is over 1 GiB; a few hundred KiB are plenty");
+    if (const auto fault = detail::find_fault(l.tls, "listener.tls"); !fault.empty()) refuse(fault);
 #ifndef __linux__
     if (l.loop == loop_kind::epoll) refuse("listener.loop is epoll, which only Linux has; use loop_kind::automatic");
     if (l.loop == loop_kind::io_uring)

@@ -205,6 +205,9 @@ public:
         counters_.longest_handler.raise_to(now - std::exchange(mark_, now));
     }
 
+    /// What the filters of this loop's streams share during a call; empty until the first of them puts something there.
+    std::shared_ptr<void>& filter_memory() noexcept { return filter_memory_; }
+
     /// Has `then` done once this loop has no connections; at the end of that turn. In a turn.
     void when_empty(task then) {
         when_empty_ = std::move(then);
@@ -281,6 +284,7 @@ private:
     std::vector<retired> retired_;
     std::vector<std::shared_ptr<const void>> retired_things_;
     std::atomic<std::size_t> load_{0};
+    std::shared_ptr<void> filter_memory_;
     core::counters counters_;
     std::uint64_t turn_began_ = 0;  // ticks, as the next
     std::uint64_t mark_ = 0;        // when the last connection had been served

@@ -31,6 +31,13 @@ struct event_metrics {
     Count accepted{};     ///< TCP connections that were taken.
     Count turned_away{};  ///< Of these, closed without an answer: while stopping, or far over max_connections.
 
+    /// TLS, of the ports and clients that have it.
+    struct {
+        Count handshakes{};  ///< Done, those that resumed included.
+        Count resumed{};     ///< Of these, without the costly part.
+        Count failed{};      ///< Refused, broken, or given up by either side.
+    } tls;
+
     /// Answers of the HTTP side, by status; 101 is an upgrade. A status that is not in `statuses` counts as the last, which is
     /// none.
     static constexpr std::array statuses{101, 200, 201, 202, 204, 206, 301, 302, 303, 304, 307,

@@ -15,6 +15,9 @@ template <class Metrics, class F>
 void visit_metrics(Metrics& m, F&& f) {
     f("arke_accepted_total", "TCP connections that were taken", "", m.accepted);
     f("arke_turned_away_total", "TCP connections that were closed without an answer", "", m.turned_away);
+    f("arke_tls_handshakes_total", "TLS handshakes that were done", "", m.tls.handshakes);
+    f("arke_tls_resumed_total", "TLS handshakes that resumed a session", "", m.tls.resumed);
+    f("arke_tls_failed_total", "TLS handshakes that failed", "", m.tls.failed);
     for (std::size_t i = 0; i != m.answers.size(); ++i) {
         const auto status = m.statuses[i] == 0 ? std::string{"other"} : std::to_string(m.statuses[i]);
         const auto label = "status=\"" + status + "\"";

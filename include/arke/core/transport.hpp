@@ -3,6 +3,7 @@
 #include <arke/base/compile.hpp>
 #include <arke/base/error.hpp>
 #include <arke/core/timing_wheel.hpp>
+#include <arke/wire/tls_session.hpp>
 
 #include <boost/smart_ptr/intrusive_ptr.hpp>
 #include <boost/smart_ptr/intrusive_ref_counter.hpp>
@@ -115,6 +116,9 @@ public:
 
     /// Ends both directions and lets go of the user. No upcall follows. `reset` tells the peer that data was lost.
     virtual void close(bool reset) = 0;
+
+    /// What TLS has agreed on, once its handshake is done; null of a plain stream.
+    virtual tls_session_ptr tls() const { return {}; }
 };
 
 }  // namespace arke::core

@@ -10,7 +10,8 @@
 
 namespace arke::http {
 
-/// The HTTP part of a client's connection: a tunnel through a proxy where there is one, then the upgrade.
+/// The HTTP part of a client's connection: a tunnel through a proxy where there is one, TLS where the server has it, then the
+/// upgrade.
 ///
 /// It has no deadline: whoever has one calls abandon(). On its loop only, in a turn.
 class client_session final : public core::stream_user {
@@ -22,6 +23,9 @@ public:
         std::vector<std::string> offered;
         std::size_t max_header_bytes;
         std::size_t max_header_fields;
+
+        /// Puts TLS between the stream to the server and this session; empty: there is none.
+        std::function<core::transport&(core::transport& below, core::stream_user_ptr user)> secure{};
     };
 
     struct outcome {
@@ -60,6 +64,7 @@ public:
 
 private:
     void send();
+    void ask_server();
     void settle(outcome what);
     void refuse(std::string why);
 

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <arke/http/client_session.hpp>
+#include <arke/io/tls_layer.hpp>
 
 #include <utility>
 
@@ -15,7 +16,14 @@ ARKE_COLD_INLINE client_session::client_session(core::loop& on, plan what, on_do
 
 ARKE_COLD_INLINE void client_session::start(core::transport& t) {
     transport_ = &t;
-    out_ = in_tunnel_ ? plan_.upgrade : plan_.tunnel;
+    if (in_tunnel_) return ask_server();
+    out_ = plan_.tunnel;
+    send();
+}
+
+ARKE_COLD_INLINE void client_session::ask_server() {
+    if (plan_.secure) transport_ = &plan_.secure(*transport_, this);
+    out_ += plan_.upgrade;
     send();
 }
 
@@ -39,8 +47,7 @@ ARKE_COLD_INLINE void client_session::on_bytes(std::span<char> bytes) {
         // The server does not speak before it is asked.
         if (!reader_.rest().empty()) return refuse("the proxy said more than its answer before the server was asked");
         reader_ = reply_reader{plan_.max_header_bytes, plan_.max_header_fields};
-        out_ += plan_.upgrade;
-        send();
+        ask_server();
         if (transport_ == nullptr) return;
     }
     outcome what;
@@ -50,6 +57,8 @@ ARKE_COLD_INLINE void client_session::on_bytes(std::span<char> bytes) {
 }
 
 ARKE_COLD_INLINE void client_session::on_end(error_code why) {
+    if (why.category() == io::tls_category())
+        return settle({errc::tls_failed, "TLS with the server failed: " + why.message(), {}});
     settle({why ? why : make_error_code(errc::handshake_refused),
             in_tunnel_ ? "the server ended the connection before it answered the handshake"
                        : "the proxy ended the connection before it answered",

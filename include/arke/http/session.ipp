@@ -154,7 +154,7 @@ ARKE_COLD_INLINE void session::serve_request(std::string_view block) {
     }
     const std::string_view method{head.method_string().data(), head.method_string().size()};
     const std::string_view target{head.target().data(), head.target().size()};
-    request r{method, target, head.version(), fields, address_, port_};
+    request r{method, target, head.version(), fields, address_, port_, transport_->tls()};
     is_head_ = method == "HEAD";
 
     if (refusal_ == 429) {

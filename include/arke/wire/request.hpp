@@ -20,6 +20,7 @@
 #include <vector>
 
 #include <arke/base/compile.hpp>
+#include <arke/wire/tls_session.hpp>
 
 namespace arke {
 
@@ -57,7 +58,7 @@ public:
     /// Throws std::length_error when all of it together exceeds 4 GiB.
     request(std::string_view method, std::string_view target, unsigned version,
             const std::vector<std::pair<std::string_view, std::string_view>>& headers,
-            std::string_view remote_address = {}, std::uint16_t remote_port = 0);
+            std::string_view remote_address = {}, std::uint16_t remote_port = 0, tls_session_ptr tls = {});
 
     /// "GET", for every request that became a connection.
     std::string_view method() const noexcept { return part(0, method_size_); }
@@ -104,6 +105,10 @@ public:
 
     std::uint16_t remote_port() const noexcept { return port_; }
 
+    /// What TLS has agreed on, and the client's certificate where it has one; null of a plain connection. Behind a proxy it is
+    /// the proxy's.
+    const tls_session* tls() const noexcept { return tls_.get(); }
+
 private:
     std::string_view part(std::size_t from, std::size_t size) const noexcept {
         return std::string_view{block_}.substr(from, size);
@@ -115,6 +120,7 @@ private:
     std::uint32_t address_size_ = 0;
     std::uint16_t port_ = 0;
     std::uint16_t version_ = 0;
+    tls_session_ptr tls_;
 };
 
 /// Walks over the headers of a request. Forward; it stays valid as long as the request.

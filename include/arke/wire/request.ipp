@@ -73,9 +73,9 @@ ARKE_COLD_INLINE std::string percent_decoded(std::string_view text, bool plus_is
 }  // namespace wire
 
 ARKE_COLD_INLINE request::request(std::string_view method, std::string_view target, unsigned version,
-                             const std::vector<std::pair<std::string_view, std::string_view>>& headers,
-                             std::string_view remote_address, std::uint16_t remote_port)
-    : port_{remote_port}, version_{static_cast<std::uint16_t>(version)} {
+                                  const std::vector<std::pair<std::string_view, std::string_view>>& headers,
+                                  std::string_view remote_address, std::uint16_t remote_port, tls_session_ptr tls)
+    : port_{remote_port}, version_{static_cast<std::uint16_t>(version)}, tls_{std::move(tls)} {
     std::size_t total = method.size() + target.size() + remote_address.size();
     for (const auto& [name, value] : headers)
         total += 2 * sizeof(std::uint32_t) + name.size() + wire::trimmed(value).size();
