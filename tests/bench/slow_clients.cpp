@@ -12,6 +12,11 @@
 #include <arke/arke.hpp>
 #include <tests/bench/raw_client.hpp>
 
+#ifdef ARKE_BENCH_TLS
+#include <arke/tls.hpp>
+#include <tests/support/certificates.hpp>
+#endif
+
 #include <sys/epoll.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
@@ -43,19 +48,33 @@ struct options {
     arke::loop_kind loop = arke::loop_kind::automatic;
 };
 
-/// Tells its port through the pipe and serves until it is ended.
-[[noreturn]] void serve(arke::loop_kind loop, int port_to) {
+struct ports {
+    std::uint16_t plain = 0;
+    std::uint16_t tls = 0;  // 0: there is none
+};
+
+/// Tells its ports through the pipe and serves until it is ended.
+[[noreturn]] void serve(arke::loop_kind loop, int ports_to) {
     ::prctl(PR_SET_PDEATHSIG, SIGKILL);
     arke::config settings;
     settings.message_timeout = bound;
     settings.log = [](std::string_view) {};
     settings.listener.handshake_timeout = bound;
     settings.listener.loop = loop;
+#ifdef ARKE_BENCH_TLS
+    const arke::test::test_certificate own;
+    settings.listener.tls.certificates.push_back({.chain = own.chain(), .key = own.key()});
+#endif
     arke::server server{std::move(settings)};
     server.on("echo", [](arke::connection& c, std::string_view text) { c.emit("echo", text); });
-    server.listen("127.0.0.1", 0);
-    const std::uint16_t port = server.port();
-    if (::write(port_to, &port, sizeof port) != sizeof port) std::_Exit(1);
+    ports made;
+#ifdef ARKE_BENCH_TLS
+    server.listen("127.0.0.1", 0, arke::security::tls);
+    made.tls = server.port();
+#endif
+    server.listen("127.0.0.1", 0, arke::security::plain);
+    made.plain = server.port();
+    if (::write(ports_to, &made, sizeof made) != sizeof made) std::_Exit(1);
     server.run();
     std::_Exit(0);
 }
@@ -246,12 +265,12 @@ void measure(const options& o) {
     } server{::fork()};
     if (server.pid == 0) serve(o.loop, pipe[1]);
     ::close(pipe[1]);
-    std::uint16_t port = 0;
-    const bool is_there = ::read(pipe[0], &port, sizeof port) == sizeof port;
+    ports to;
+    const bool is_there = ::read(pipe[0], &to, sizeof to) == sizeof to;
     ::close(pipe[0]);
     if (!is_there) fail("The server did not start.");
 
-    users talkers{port, o.users};
+    users talkers{to.plain, o.users};
     const auto show = [&](const char* when) {
         std::printf("  %-18s an echo takes p50 %6.0f us, p99 %6.0f us (%zu of them); memory %.1f MiB\n", when,
                     talkers.quantile(0.5), talkers.quantile(0.99), talkers.size(), memory_of(server.pid));
@@ -263,10 +282,16 @@ void measure(const options& o) {
     talkers.talk(for_seconds(5s));
     show("alone:");
 
-    const std::vector<kind> kinds{
-        {"an HTTP request", port, false, "G", std::string{upgrade_request.substr(1, 40)} + std::string(100, 'x')},
-        {"a frame", port, true, "\x81\xFE\x03\xE8mask", std::string(500, 'x')},
+    std::vector<kind> kinds{
+        {"an HTTP request", to.plain, false, "G", std::string{upgrade_request.substr(1, 40)} + std::string(100, 'x')},
+        {"a frame", to.plain, true, "\x81\xFE\x03\xE8mask", std::string(500, 'x')},
     };
+    // The header of a record of 512 bytes and of a hello in it; then its version and a random that does not end.
+    if (to.tls != 0) {
+        constexpr std::string_view hello{"\x16\x03\x01\x02\x00\x01\x00\x01\xFC\x03\x03", 11};
+        kinds.push_back({"a TLS hello", to.tls, false, std::string{hello.substr(0, 1)},
+                         std::string{hello.substr(1)} + std::string(200, 'x')});
+    }
     slow_ones slow{kinds, o.count};
     const auto begin = clock_type::now();
     slow.begin();
