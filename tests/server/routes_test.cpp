@@ -1,18 +1,13 @@
 #include <arke/arke.hpp>
 
 #include <boost/asio/post.hpp>
-#include <boost/asio/redirect_error.hpp>
-#include <boost/asio/steady_timer.hpp>
 #include <boost/asio/this_coro.hpp>
 #include <boost/asio/use_awaitable.hpp>
 
-#include <atomic>
 #include <chrono>
 #include <filesystem>
 #include <fstream>
 #include <functional>
-#include <memory>
-#include <mutex>
 #include <stdexcept>
 #include <string>
 #include <utility>
@@ -20,6 +15,7 @@
 
 #include "tests/support/catch.hpp"
 #include "tests/support/client.hpp"
+#include "tests/support/gate.hpp"
 #include "tests/support/running_server.hpp"
 
 using namespace arke::test;
@@ -41,38 +37,6 @@ void from_json(const nlohmann::json& from, order& to) {
 }
 
 arke::config at_ws() { return quiet(GENERATE(from_range(all_loops())), {.endpoint = "/ws"}); }
-
-/// Something that coroutines wait for and the test opens, from another thread.
-class gate {
-public:
-    asio::awaitable<void> wait() {
-        const auto mine = std::make_shared<asio::steady_timer>(co_await asio::this_coro::executor,
-                                                               asio::steady_timer::time_point::max());
-        if (!add(mine)) co_return;
-        boost::system::error_code ignored;
-        co_await mine->async_wait(asio::redirect_error(asio::use_awaitable, ignored));
-    }
-
-    void open() {
-        const std::lock_guard lock{mutex_};
-        is_open_ = true;
-        for (const auto& each : waiting_) {
-            // On its loop, where it waits.
-            if (const auto timer = each.lock()) asio::post(timer->get_executor(), [timer] { timer->cancel(); });
-        }
-    }
-
-private:
-    bool add(const std::shared_ptr<asio::steady_timer>& timer) {
-        const std::lock_guard lock{mutex_};
-        waiting_.push_back(timer);
-        return !is_open_;
-    }
-
-    std::mutex mutex_;
-    bool is_open_ = false;
-    std::vector<std::weak_ptr<asio::steady_timer>> waiting_;
-};
 
 std::string chunked(const std::string& line, const std::string& chunks) {
     return line + " HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n" + chunks;

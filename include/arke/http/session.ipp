@@ -140,6 +140,7 @@ ARKE_COLD_INLINE void session::serve_request(std::string_view block) {
     }
     boost::beast::http::request_parser<boost::beast::http::empty_body> parser;
     parser.header_limit(static_cast<std::uint32_t>(limits.max_header_bytes + 1));
+    parser.body_limit(boost::none);  // the bound is that of who takes the body
     error_code ec;
     parser.put(boost::asio::buffer(block.data(), block.size()), ec);
     // empty_body refuses a body as soon as its header announces one: that is known below, from the header.
@@ -218,9 +219,12 @@ ARKE_COLD_INLINE answer session::find(const request& r, std::string_view allowed
         return a;
     }
     const auto* const folder = site_->folder_at(r.target());
-    if (!allowed.empty() && (folder == nullptr || (r.method() != "GET" && !is_head_)))
+    std::optional<file_reply> file;
+    if (folder != nullptr && (allowed.empty() || r.method() == "GET" || is_head_))
+        file = folder->get(r.method(), r.target(), conditions_of(r));
+    if (!allowed.empty() && (!file || file->status == 404))
         return {r.method() == "OPTIONS" ? 204 : 405, {{"Allow", std::string{allowed}}}};
-    if (folder != nullptr) return answer_of(folder->get(r.method(), r.target(), conditions_of(r)));
+    if (file) return answer_of(std::move(*file));
     answer a{404, {{"Content-Type", "text/plain; charset=utf-8"}}, "There is nothing at this address.\n"};
     a.content_length = a.body.size();
     return a;
@@ -403,6 +407,7 @@ ARKE_COLD_INLINE void session::fail_handshake(core::endpoint& to, const std::exc
 ARKE_COLD_INLINE void session::refuse(const wire::http_refusal& refusal) { reply(answer_of(refusal), false); }
 
 ARKE_COLD_INLINE void session::reply(answer a, bool keep_alive) {
+    keep_alive = keep_alive && !site_->stopping.load(std::memory_order_relaxed);
     out_ += head_of(a, keep_alive);
     if (!is_head_ && a.may_have_body()) {
         out_ += a.body;
@@ -412,13 +417,15 @@ ARKE_COLD_INLINE void session::reply(answer a, bool keep_alive) {
     loop_->counters().count_answer(a.status);
     set_deadline();
     flush();
+    if (!serving_) update_reads();
 }
 
 ARKE_COLD_INLINE void session::flush() {
     // So much of a file is in memory at once, and so much of it is sent before others have their turn.
     constexpr std::size_t part = 64UL * 1024;
     constexpr std::size_t share = 1024UL * 1024;
-    for (std::size_t sent = 0; !blocked_ && transport_ != nullptr && is_sending();) {
+    if (transport_ == nullptr || !is_sending()) return;
+    for (std::size_t sent = 0; !blocked_ && is_sending();) {
         bool is_short = false;
         if (file_ && out_.size() < part) {
             if (sent >= share) return flush_later();
@@ -428,7 +435,13 @@ ARKE_COLD_INLINE void session::flush() {
         if (!out_.empty()) {
             const core::segment piece{out_};
             const auto result = transport_->send({&piece, 1});
-            if (result.error) return;  // on_end() follows
+            if (result.error) {
+                // on_end() follows, for which reads must go on.
+                out_.clear();
+                file_.reset();
+                closing_ = true;
+                return;
+            }
             if (result.sent != 0) set_deadline();
             sent += result.sent;
             out_.erase(0, result.sent);
@@ -437,7 +450,7 @@ ARKE_COLD_INLINE void session::flush() {
         // The length is promised: the client knows by the early end.
         if (is_short) return end(false);
     }
-    if (transport_ == nullptr || is_sending()) return;
+    if (is_sending()) return;
     constexpr std::size_t small = 4096;
     if (out_.capacity() > small) std::string{}.swap(out_);
     if (closing_) transport_->shutdown();
