@@ -1,0 +1,280 @@
+#include <arke/http/session.hpp>
+#include <arke/testing.hpp>
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
+#include <functional>
+#include <memory>
+#include <stdexcept>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "tests/support/catch.hpp"
+
+using arke::response;
+using arke::http::exchange_ptr;
+using arke::testing::memory_transport;
+using namespace std::chrono_literals;
+namespace fs = std::filesystem;
+
+namespace {
+
+/// Settles when the test says so.
+class patient final : public arke::http::route_handler {
+public:
+    explicit patient(std::vector<exchange_ptr>& waiting) : waiting_{waiting} {}
+    void run(const exchange_ptr& what) override { waiting_.push_back(what); }
+
+private:
+    std::vector<exchange_ptr>& waiting_;
+};
+
+/// HTTP over streams in memory: a file of some size at /large, a POST to /later that waits for answer().
+class memory_site {
+public:
+    memory_site() : server_{{.endpoint = "/ws", .log = [](std::string_view) {}}} {
+        std::string name = (fs::temp_directory_path() / "arke-parts-XXXXXX").string();
+        REQUIRE(mkdtemp(name.data()) != nullptr);
+        folder_ = name;
+        site_->listener = server_.settings().listener;
+        site_->endpoints.emplace_back(&server_.hub());
+        server_.hub().share_load(site_->load);
+        site_->folders.push_back(std::make_unique<arke::http::file_folder>("/", folder_));
+        site_->routes.add("POST", "/later", std::make_unique<patient>(waiting));
+    }
+    ~memory_site() {
+        for (auto& each : streams_) each->drop();
+        waiting.clear();
+        std::error_code ignored;
+        fs::remove_all(folder_, ignored);
+    }
+    memory_site(const memory_site&) = delete;
+    memory_site& operator=(const memory_site&) = delete;
+
+    std::string write(std::size_t size) const {
+        std::string text;
+        for (unsigned n = 0; text.size() < size; ++n) text += std::to_string(n * 2654435761U) + "\n";
+        text.resize(size);
+        std::ofstream{folder_ / "large", std::ios::binary} << text;
+        return text;
+    }
+    fs::path large() const { return folder_ / "large"; }
+
+    memory_transport& connect() {
+        auto& loop = server_.loop();
+        boost::intrusive_ptr<arke::http::session> made{new arke::http::session{site_, loop, "192.0.2.1", 50'000}};
+        streams_.push_back(std::make_unique<memory_transport>(loop, made));
+        loop.in_turn_do([&] { made->start(*streams_.back()); });
+        return *streams_.back();
+    }
+
+    /// One turn for what was posted. False: nothing was.
+    bool run_posts() { return server_.loop().run_posts(); }
+
+    /// All that is still to be done.
+    void settle() {
+        while (run_posts() || std::any_of(streams_.begin(), streams_.end(), [](auto& s) { return s->catch_up(); })) {
+        }
+    }
+
+    void answer(response with) { waiting_for().settle(std::move(with)); }
+    void fail() { waiting_for().settle(response{}, std::make_exception_ptr(std::runtime_error{"no"})); }
+    void pass(std::chrono::milliseconds time) { server_.pass(time); }
+
+    /// Files that this process has open below the folder.
+    std::size_t open_files() const {
+        std::size_t count = 0;
+        for (const auto& each : fs::directory_iterator{"/proc/self/fd"}) {
+            std::error_code gone;
+            if (fs::read_symlink(each.path(), gone).string().starts_with(folder_.string())) ++count;
+        }
+        return count;
+    }
+
+    std::vector<exchange_ptr> waiting;
+
+private:
+    arke::http::exchange& waiting_for() {
+        REQUIRE_FALSE(waiting.empty());
+        last_ = waiting.front();
+        waiting.erase(waiting.begin());
+        return *last_;
+    }
+
+    arke::testing::server server_;
+    std::shared_ptr<arke::http::site> site_ = std::make_shared<arke::http::site>();
+    fs::path folder_;
+    exchange_ptr last_;
+    std::vector<std::unique_ptr<memory_transport>> streams_;
+};
+
+const std::string get_large = "GET /large HTTP/1.1\r\nHost: x\r\n\r\n";
+const std::string get_none = "GET /none HTTP/1.1\r\nHost: x\r\n\r\n";
+const std::string post_later = "POST /later HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\nhi";
+
+std::string body_of(std::string_view sent) {
+    const auto end = sent.find("\r\n\r\n");
+    return end == sent.npos ? std::string{} : std::string{sent.substr(end + 4)};
+}
+
+std::size_t count(std::string_view text, std::string_view part) {
+    std::size_t found = 0;
+    for (auto at = text.find(part); at != text.npos; at = text.find(part, at + part.size())) ++found;
+    return found;
+}
+
+}  // namespace
+
+TEST_CASE("a large file leaves in parts, and after each MiB it is the others' turn") {
+    memory_site site;
+    const auto text = site.write(3'500'000);
+    auto& one = site.connect();
+    one.arrives(get_large + get_none);
+    CHECK(one.sent.size() >= 1024U * 1024);
+    CHECK(one.sent.size() < 1024U * 1024 + 70'000);
+    auto& other = site.connect();
+    other.arrives(get_none);
+    CHECK(other.sent.starts_with("HTTP/1.1 404"));
+    CHECK(site.open_files() == 1);
+    site.settle();
+    // 3.5 MB by 64 KiB, and the answer to the second request.
+    CHECK(one.operations <= 56);
+    CHECK(count(one.sent, "HTTP/1.1 ") == 2);
+    CHECK(body_of(one.sent).substr(0, text.size()) == text);
+    CHECK(one.misuse.empty());
+    CHECK(site.open_files() == 0);
+}
+
+TEST_CASE("a client that reads slowly gets every byte, and one that stops is cut with its file closed") {
+    memory_site site;
+    const auto text = site.write(300'000);
+    auto& slow = site.connect();
+    slow.room = 0;
+    slow.arrives(get_large + get_none);
+    CHECK(slow.sent.empty());
+    CHECK(site.open_files() == 1);
+    for (int i = 0; i != 500 && count(slow.sent, "HTTP/1.1 ") != 2; ++i) {
+        site.pass(1000ms);
+        slow.makes_room(997);
+        site.settle();
+    }
+    CHECK(body_of(slow.sent).substr(0, text.size()) == text);
+    CHECK(count(slow.sent, "HTTP/1.1 404") == 1);
+    CHECK(site.open_files() == 0);
+
+    auto& stuck = site.connect();
+    stuck.room = 100'000;
+    stuck.arrives(get_large);
+    CHECK(site.open_files() == 1);
+    site.pass(9'000ms);
+    CHECK_FALSE(stuck.is_closed);
+    site.pass(2'000ms);
+    CHECK(stuck.is_closed);
+    CHECK(site.open_files() == 0);
+    CHECK(slow.misuse + stuck.misuse == "");
+}
+
+TEST_CASE("a file that becomes shorter while it is sent ends the connection, for its length was promised") {
+    memory_site site;
+    const auto text = site.write(300'000);
+    auto& one = site.connect();
+    one.room = 100'000;
+    one.arrives(get_large + get_none);
+    fs::resize_file(site.large(), 150'000);
+    one.makes_room(memory_transport::everything);
+    site.settle();
+    CHECK(one.is_closed);
+    CHECK_FALSE(one.was_reset);
+    CHECK(body_of(one.sent) == text.substr(0, 150'000));
+    CHECK(site.open_files() == 0);
+    CHECK(one.misuse.empty());
+}
+
+TEST_CASE("a stream that breaks at any operation takes its file and its session along, and nobody else") {
+    for (int at = 0; at != 8; ++at) {
+        for (const bool is_slow : {false, true}) {
+            CAPTURE(at, is_slow);
+            memory_site site;
+            site.write(300'000);
+            auto& one = site.connect();
+            one.fails_at = at;
+            if (is_slow) one.most_at_once = 40'000;
+            one.arrives(get_none + post_later + get_large);
+            if (!site.waiting.empty()) site.answer(response::text("late"));
+            for (int i = 0; i != 20; ++i) {
+                site.settle();
+                if (one.waits_for_room()) one.makes_room(memory_transport::everything);
+            }
+            CHECK(one.is_closed == (at < one.operations));
+            CHECK(one.misuse.empty());
+            if (one.is_closed) CHECK(site.open_files() == 0);
+            auto& other = site.connect();
+            other.arrives(get_none);
+            CHECK(other.sent.starts_with("HTTP/1.1 404"));
+        }
+    }
+}
+
+TEST_CASE("an answer may come at once, later, or when nobody waits for it any more") {
+    memory_site site;
+    auto& one = site.connect();
+    one.arrives(post_later + get_none);
+    CHECK(one.sent.empty());
+    REQUIRE(site.waiting.size() == 1);
+    CHECK(site.waiting.front()->request().body() == "hi");
+    one.arrives(get_none);  // is not read
+    site.answer(response::text("one"));
+    site.settle();
+    CHECK(body_of(one.sent).starts_with("oneHTTP/1.1 404"));
+    CHECK(count(one.sent, "HTTP/1.1 404") == 2);
+
+    one.arrives(post_later);
+    site.fail();
+    site.settle();
+    CHECK(count(one.sent, "HTTP/1.1 500") == 1);
+
+    // The client goes.
+    one.arrives(post_later);
+    one.ends(arke::error_code{ECONNRESET, boost::system::system_category()});
+    CHECK(one.is_closed);
+    const auto before = one.sent.size();
+    site.answer(response::text("nobody"));
+    site.settle();
+    CHECK(one.sent.size() == before);
+
+    // It takes too long, and the late answer is not the next one's.
+    auto& two = site.connect();
+    two.arrives(post_later + post_later);
+    site.pass(30'100ms);
+    CHECK(two.sent.starts_with("HTTP/1.1 503"));
+    CHECK(two.is_shut);
+    site.answer(response::text("late"));
+    site.settle();
+    CHECK(count(two.sent, "HTTP/1.1 ") == 1);
+    CHECK(site.waiting.empty());
+    site.pass(11'000ms);
+    CHECK(two.is_closed);
+    CHECK(one.misuse + two.misuse == "");
+}
+
+TEST_CASE("a body is taken by the bytes that come, at every cut") {
+    for (std::size_t piece = 1; piece != post_later.size(); ++piece) {
+        memory_site site;
+        auto& one = site.connect();
+        const auto text = post_later + post_later;
+        for (std::size_t at = 0; at < text.size(); at += piece) {
+            one.arrives(text.substr(at, piece));
+            if (!site.waiting.empty()) site.answer(response::text("ok"));
+            site.settle();
+            if (!site.waiting.empty()) site.answer(response::text("ok"));
+        }
+        CAPTURE(piece);
+        CHECK(count(one.sent, "HTTP/1.1 200") == 2);
+        CHECK(one.misuse.empty());
+    }
+}
