@@ -100,6 +100,29 @@ const drives = {
         assert.equal(await client.next(), "as3 here you are");
     },
 
+    async rest_and_events([port]) {
+        const at = (path) => `http://localhost:${port}${path}`;
+        const post = (path, body, headers = {}) => fetch(at(path), { method: "POST", body: JSON.stringify(body), headers });
+        assert.match(await (await fetch(at("/"))).text(), /arke\.js/);
+        assert.deepEqual(await (await fetch(at("/api/notes"))).json(), []);
+        assert.equal((await post("/api/notes", { text: "a" })).status, 401);
+        assert.equal((await post("/api/login", { nick: "ada" })).status, 400);
+        assert.equal((await post("/api/login", { name: "x".repeat(5000) })).status, 413);
+        assert.equal((await fetch(at("/api/login"))).headers.get("allow"), "POST, OPTIONS");
+        await assert.rejects(Client.open(`ws://localhost:${port}/events`), /401/);
+
+        const login = await post("/api/login", { name: "ada" });
+        assert.equal(login.status, 204);
+        const [cookie] = login.headers.get("set-cookie").split(";");
+        const ada = new Client(`ws://localhost:${port}/events`, [], { headers: { Cookie: cookie } });
+        await within(5_000, "the connection", ada.opened);
+        assert.equal(await ada.event("welcome"), "ada");
+        const posted = await post("/api/notes", { text: "hello" }, { Cookie: cookie });
+        assert.equal(posted.status, 201);
+        assert.deepEqual(JSON.parse(await ada.event("note")), { by: "ada", text: "hello" });
+        assert.deepEqual(await (await fetch(at("/api/notes"))).json(), [{ by: "ada", text: "hello" }]);
+    },
+
     // The pages of the chat are driven in a browser; here only what they are made of.
     async chat([port]) {
         for (const [path, type] of [["/", "text/html"], ["/arke.js", "text/javascript"], ["/iris-ws.js", "text/javascript"]]) {

@@ -43,8 +43,8 @@ export class Client {
     #messages = [];
     #waiting = [];
 
-    constructor(url, protocols) {
-        this.socket = new WebSocket(url, protocols);
+    constructor(url, protocols, options) {
+        this.socket = new WebSocket(url, protocols, options);
         this.opened = new Promise((resolve, reject) => {
             this.socket.on("open", resolve);
             this.socket.on("error", reject);
