@@ -1,7 +1,11 @@
 // Drives one example from outside, as its first user would: node drive.mjs NAME BINARY
 import assert from "node:assert/strict";
-import { spawn } from "node:child_process";
+import { execFileSync, spawn } from "node:child_process";
+import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { createRequire } from "node:module";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
 import { Client, start, within } from "../support/program.mjs";
 
 const { WebSocketServer } = createRequire(new URL("../peers/package.json", import.meta.url))("ws");
@@ -52,6 +56,20 @@ const drives = {
         painter.send(Buffer.alloc(100_000, 200));
         assert.deepEqual(await viewer.next(), Buffer.alloc(100_000, 200));
         assert.equal(await painter.next(), "took 100000 bytes of binary");
+    },
+
+    // In a browser too: tests/browser/tls_chat.mjs.
+    async tls_chat([port], certificate) {
+        const ca = readFileSync(certificate);
+        const visit = async (name, options = { ca }) => {
+            const visitor = new Client(`wss://localhost:${port}/my_endpoint`, undefined, options);
+            await within(10_000, "connecting", visitor.opened);
+            visitor.emit("hello", 0, name);
+            return visitor;
+        };
+        const ann = await visit("Ann");
+        assert.equal(JSON.parse(await ann.event("welcome")).name, "Ann");
+        await assert.rejects(visit("Eve", {}), { code: "DEPTH_ZERO_SELF_SIGNED_CERT" });
     },
 
     async several_servers([port, adminPort]) {
@@ -206,9 +224,20 @@ if (clients[name]) {
     console.log(`${name}: passed`);
     process.exit(0);
 }
+/** What an example is started with besides its port: here the certificate that its script makes. */
+const files = {
+    tls_chat() {
+        const folder = mkdtempSync(join(tmpdir(), "arke-tls-chat-"));
+        process.on("exit", () => rmSync(folder, { recursive: true, force: true }));
+        execFileSync(fileURLToPath(new URL("../../examples/tls_chat/certificate", import.meta.url)), [folder]);
+        return [join(folder, "certificate.pem"), join(folder, "key.pem")];
+    },
+};
+
 assert.ok(drives[name], `drive.mjs does not know the example ${name}: say here what it does`);
-const program = await start(binary, "0");
-await within(40_000, name, drives[name](program.ports));
+const made = files[name]?.() ?? [];
+const program = await start(binary, "0", ...made);
+await within(40_000, name, drives[name](program.ports, ...made));
 await program.stop();
 console.log(`${name}: passed`);
 process.exit(0);

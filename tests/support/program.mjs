@@ -29,6 +29,15 @@ export async function start(binary, ...args) {
     return {
         line,
         ports: [...line.matchAll(/localhost:(\d+)/g)].map((match) => Number(match[1])),
+        /** Sends it a signal, and waits for what it prints then. */
+        async signal(name, answer) {
+            child.kill(name);
+            const end = Date.now() + 10_000;
+            while (!printed.includes(answer)) {
+                if (Date.now() > end) throw new Error(`after ${name} ${binary} did not say "${answer}", but: ${printed}`);
+                await within(10_000, `the answer to ${name}`, new Promise((resolve) => child.stdout.once("data", resolve)));
+            }
+        },
         /** As by Ctrl+C; the exit code must be 0. */
         async stop() {
             child.kill("SIGINT");
