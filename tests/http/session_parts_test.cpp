@@ -37,11 +37,13 @@ private:
 /// HTTP over streams in memory: a file of some size at /large, a POST to /later that waits for answer().
 class memory_site {
 public:
-    memory_site() : server_{{.endpoint = "/ws", .log = [](std::string_view) {}}} {
+    explicit memory_site(std::size_t max_total_body_bytes = 1'000'000)
+        : server_{{.endpoint = "/ws", .log = [](std::string_view) {}}} {
         std::string name = (fs::temp_directory_path() / "arke-parts-XXXXXX").string();
         REQUIRE(mkdtemp(name.data()) != nullptr);
         folder_ = name;
         site_->listener = server_.settings().listener;
+        site_->listener.max_total_body_bytes = max_total_body_bytes;
         site_->endpoints.emplace_back(&server_.hub());
         server_.hub().share_load(site_->load);
         site_->folders.push_back(std::make_unique<arke::http::file_folder>("/", folder_));
@@ -84,6 +86,7 @@ public:
 
     void answer(response with) { waiting_for().settle(std::move(with)); }
     void fail() { waiting_for().settle(response{}, std::make_exception_ptr(std::runtime_error{"no"})); }
+    void forget() { last_.reset(); }
     void pass(std::chrono::milliseconds time) { server_.pass(time); }
 
     /// Files that this process has open below the folder.
@@ -260,6 +263,49 @@ TEST_CASE("an answer may come at once, later, or when nobody waits for it any mo
     site.pass(11'000ms);
     CHECK(two.is_closed);
     CHECK(one.misuse + two.misuse == "");
+}
+
+TEST_CASE("who sends many requests at once has some of them served, and then it is the others' turn") {
+    memory_site site;
+    auto& one = site.connect();
+    std::string many;
+    for (int i = 0; i != 1000; ++i) many += get_none;
+    one.arrives(many);
+    CHECK(count(one.sent, "HTTP/1.1 404") == 128);
+    one.arrives(get_none);  // is not read
+    auto& other = site.connect();
+    other.arrives(get_none);
+    CHECK(other.sent.starts_with("HTTP/1.1 404"));
+    site.settle();
+    CHECK(count(one.sent, "HTTP/1.1 404") == 1001);
+    CHECK(one.misuse.empty());
+}
+
+TEST_CASE("bodies of all requests together have a bound, also those whose handlers have not ended") {
+    memory_site site{5};
+    auto& one = site.connect();
+    auto& two = site.connect();
+    auto& three = site.connect();
+    one.arrives(post_later);
+    two.arrives(post_later);
+    REQUIRE(site.waiting.size() == 2);
+    three.arrives(post_later);
+    CHECK(three.sent.starts_with("HTTP/1.1 503"));
+    CHECK(three.is_shut);
+    auto& half = site.connect();
+    half.arrives(post_later.substr(0, post_later.size() - 1));
+    CHECK(half.sent.empty());
+    half.ends();
+    two.ends();
+    site.answer(response::text("ok"));
+    site.answer(response::text("nobody hears"));
+    site.waiting.clear();
+    site.forget();
+    auto& four = site.connect();
+    auto& five = site.connect();
+    four.arrives(post_later);
+    five.arrives(post_later);
+    CHECK(site.waiting.size() == 2);
 }
 
 TEST_CASE("a body is taken by the bytes that come, at every cut") {

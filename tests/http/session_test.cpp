@@ -221,6 +221,7 @@ TEST_CASE("the JavaScript clients are served with type, tag and 304") {
     CHECK(first.status == 200);
     CHECK(first["content-type"] == "text/javascript; charset=utf-8");
     CHECK(first["cache-control"] == "no-cache");
+    CHECK(first["access-control-allow-origin"] == "*");
     CHECK(first.body.size() > 1000);
     const auto tag = first["etag"];
     CHECK(tag.size() > 4);

@@ -107,6 +107,9 @@ struct listener_config {
     /// Bytes of a request's body, which only routes take. One more: 413, before anything is read where a length announces it.
     std::size_t max_body_size = 1024 * 1024;
 
+    /// Bytes of bodies that are coming or being handled, of all requests together. At the bound: 503 with Retry-After.
+    std::size_t max_total_body_bytes = 256UL * 1024 * 1024;
+
     /// How long the body of a request may take. At the bound: 408 and closed.
     std::chrono::milliseconds body_timeout{30'000};
 

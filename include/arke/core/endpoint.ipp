@@ -101,6 +101,7 @@ ARKE_COLD_INLINE void check_config(const config& c) {
     positive("listener.handshake_timeout", l.handshake_timeout);
     positive("listener.stop_timeout", l.stop_timeout);
     positive("listener.body_timeout", l.body_timeout);
+    at_least("listener.max_total_body_bytes", l.max_total_body_bytes, std::size_t{1});
     positive("listener.answer_timeout", l.answer_timeout);
     if (l.stop_spread.count() < 0 || l.stop_spread >= l.stop_timeout) {
         refuse("listener.stop_spread is " + std::to_string(l.stop_spread.count()) + " ms and stop_timeout " +

@@ -53,10 +53,12 @@ private:
         request head;
         route_table::match route;
         wire::body_reader reader;
+        body_share share;
     };
 
     bool is_sending() const noexcept { return !out_.empty() || file_; }
-    bool may_serve() const noexcept { return !closing_ && transport_ != nullptr && !is_sending() && waits_for_ == 0; }
+    bool is_busy() const noexcept { return is_sending() || waits_for_ != 0 || goes_on_; }
+    bool may_serve() const noexcept { return !closing_ && transport_ != nullptr && !is_busy(); }
 
     // reading
     void serve();
@@ -67,7 +69,7 @@ private:
     // answering
     answer find(const request& r, std::string_view allowed) const;
     void begin_body(request r, const route_table::match& route, bool has_body);
-    void run_route(request r, const route_table::match& route, std::string body);
+    void run_route(request r, const route_table::match& route, std::string body, body_share share);
     void settle(std::uint64_t number, const http_request& asked, response made, const std::exception_ptr& thrown);
     void reply(const http_request& asked, response made);
     response response_of(const std::exception_ptr& thrown, const http_request& asked) const;
@@ -83,7 +85,7 @@ private:
     void refuse(const wire::http_refusal& refusal);
     void reply(answer a, bool keep_alive);
     void flush();
-    void flush_later();
+    void go_on_later();
     void after_flush();
 
     void end(bool reset);
@@ -113,7 +115,7 @@ private:
     bool serving_ = false;      // serve() is on the stack
     bool blocked_ = false;      // until on_writable()
     bool paused_ = false;       // reads are
-    bool will_flush_ = false;   // a post is under way
+    bool goes_on_ = false;      // a post is under way
     bool upgraded_ = false;
 };
 

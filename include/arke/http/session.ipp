@@ -75,6 +75,7 @@ ARKE_COLD_INLINE void session::end(bool reset) {
     waits_for_ = 0;
     cancel();
     file_.reset();
+    upload_.reset();
     if (auto* t = std::exchange(transport_, nullptr)) t->close(reset);
 }
 
@@ -91,7 +92,13 @@ ARKE_COLD_INLINE void session::serve() {
     if (serving_) return;
     serving_ = true;
     // What was served goes in one piece at the end: a buffer full of pipelined requests is not moved once for each.
-    while (may_serve() && scanned_ != in_.size()) {
+    // So many heads and bodies, and then it is the others' turn.
+    constexpr int share = 128;
+    for (int served = 0; may_serve() && scanned_ != in_.size(); ++served) {
+        if (served == share) {
+            go_on_later();
+            break;
+        }
         if (upload_)
             take_body();
         else
@@ -126,10 +133,15 @@ ARKE_COLD_INLINE void session::take_body() {
     const auto seen = reader.feed(std::string_view{in_}.substr(served_));
     served_ += reader.consumed();
     scanned_ = served_;
+    if (!upload_->share.grow_to(reader.text().size())) {
+        upload_.reset();
+        return refuse(wire::refuse_http(503, "The server has all the bodies that it takes. Try again in a moment.",
+                                        {{"Retry-After", "5"}}));
+    }
     if (seen == wire::body_reader::result::more) return;
     const auto whole = std::exchange(upload_, nullptr);
     if (seen == wire::body_reader::result::refused) return refuse(wire::refusal_of(reader.fault()));
-    run_route(std::move(whole->head), whole->route, whole->reader.take());
+    run_route(std::move(whole->head), whole->route, whole->reader.take(), std::move(whole->share));
 }
 
 ARKE_COLD_INLINE void session::serve_request(std::string_view block) {
@@ -231,7 +243,7 @@ ARKE_COLD_INLINE answer session::find(const request& r, std::string_view allowed
 }
 
 ARKE_COLD_INLINE void session::begin_body(request r, const route_table::match& route, bool has_body) {
-    if (!has_body) return run_route(std::move(r), route, {});
+    if (!has_body) return run_route(std::move(r), route, {}, body_share{site_});
     std::optional<std::uint64_t> length;
     if (const auto text = r.header("Content-Length"); !text.empty()) {
         // It is a number: check_header_block() has seen to that.
@@ -240,17 +252,19 @@ ARKE_COLD_INLINE void session::begin_body(request r, const route_table::match& r
     }
     wire::body_reader reader{length, site_->listener.max_body_size};
     if (reader.state() == wire::body_reader::result::refused) return refuse(wire::refusal_of(reader.fault()));
-    if (reader.state() == wire::body_reader::result::complete) return run_route(std::move(r), route, {});
+    if (reader.state() == wire::body_reader::result::complete)
+        return run_route(std::move(r), route, {}, body_share{site_});
     // Who has begun to send the body does not wait for leave.
     const bool asks = r.version() >= 11 && r.has_header("Expect") && served_ == in_.size();
-    upload_.reset(new upload{std::move(r), route, std::move(reader)});
+    upload_.reset(new upload{std::move(r), route, std::move(reader), body_share{site_}});
     set_deadline(site_->listener.body_timeout);
     if (!asks) return;
     out_ += "HTTP/1.1 100 Continue\r\n\r\n";
     flush();
 }
 
-ARKE_COLD_INLINE void session::run_route(request r, const route_table::match& route, std::string body) {
+ARKE_COLD_INLINE void session::run_route(request r, const route_table::match& route, std::string body,
+                                         body_share share) {
     const auto number = ++last_number_;
     waits_for_ = number;
     set_deadline(site_->listener.answer_timeout);
@@ -259,8 +273,8 @@ ARKE_COLD_INLINE void session::run_route(request r, const route_table::match& ro
     what.reset(new exchange{
         *loop_,
         http_request{std::move(r), std::move(body), route.below, site_->endpoints.front()->settings().max_json_depth},
-        [self = boost::intrusive_ptr<session>{this}, number](const http_request& asked, response made,
-                                                             const std::exception_ptr& thrown) {
+        [self = boost::intrusive_ptr<session>{this}, number, held = std::make_shared<body_share>(std::move(share))](
+            const http_request& asked, response made, const std::exception_ptr& thrown) {
             self->guarded([&] { self->settle(number, asked, std::move(made), thrown); });
         }});
     try {
@@ -428,7 +442,7 @@ ARKE_COLD_INLINE void session::flush() {
     for (std::size_t sent = 0; !blocked_ && is_sending();) {
         bool is_short = false;
         if (file_ && out_.size() < part) {
-            if (sent >= share) return flush_later();
+            if (sent >= share) return go_on_later();
             is_short = !file_->read(out_, part - out_.size());
             if (file_->left() == 0) file_.reset();
         }
@@ -456,10 +470,10 @@ ARKE_COLD_INLINE void session::flush() {
     if (closing_) transport_->shutdown();
 }
 
-ARKE_COLD_INLINE void session::flush_later() {
-    if (std::exchange(will_flush_, true)) return;
+ARKE_COLD_INLINE void session::go_on_later() {
+    if (std::exchange(goes_on_, true)) return;
     loop_->post([self = boost::intrusive_ptr<session>{this}] {
-        self->will_flush_ = false;
+        self->goes_on_ = false;
         if (self->transport_ == nullptr) return;
         self->guarded([&] {
             self->flush();
@@ -485,7 +499,7 @@ ARKE_COLD_INLINE void session::after_flush() {
 }
 
 ARKE_COLD_INLINE void session::update_reads() {
-    const bool pause = is_sending() || waits_for_ != 0;
+    const bool pause = is_busy();
     if (transport_ == nullptr || pause == paused_) return;
     paused_ = pause;
     transport_->pause_reads(pause);

@@ -9,6 +9,7 @@
 #include <cstddef>
 #include <memory>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 namespace arke::http {
@@ -20,6 +21,9 @@ struct site {
     route_table routes;
     std::vector<std::unique_ptr<file_folder>> folders;
     std::atomic<bool> stopping{false};
+
+    /// Of requests whose handlers have not ended, too.
+    std::atomic<std::size_t> body_bytes{0};
 
     /// Shared with the endpoints.
     std::shared_ptr<core::server_load> load = std::make_shared<core::server_load>();
@@ -52,6 +56,28 @@ struct site {
         }
         return best;
     }
+};
+
+/// How much of site::body_bytes one request has.
+class body_share {
+public:
+    explicit body_share(std::shared_ptr<site> of) : site_{std::move(of)} {}
+    body_share(body_share&& other) noexcept : site_{std::move(other.site_)}, bytes_{std::exchange(other.bytes_, 0)} {}
+    body_share& operator=(body_share&&) = delete;
+    ~body_share() {
+        if (bytes_ != 0) site_->body_bytes.fetch_sub(bytes_, std::memory_order_relaxed);
+    }
+
+    /// False: there are more bodies than may be.
+    bool grow_to(std::size_t bytes) noexcept {
+        const auto more = bytes - std::exchange(bytes_, bytes);
+        return site_->body_bytes.fetch_add(more, std::memory_order_relaxed) + more <=
+               site_->listener.max_total_body_bytes;
+    }
+
+private:
+    std::shared_ptr<site> site_;
+    std::size_t bytes_ = 0;
 };
 
 }  // namespace arke::http
