@@ -344,6 +344,21 @@ TEST_CASE("the end is said and heard, and an end without it is a broken stream")
         two.carry();
         CHECK(two.client->user->heard == "<end>");
     }
+    SECTION("what was asked with the goodbye behind it is answered") {
+        // The goodbye ends one direction only; it was read before the user had heard the question, which then went unanswered.
+        pair_of_halves two;
+        two.client->say("x");
+        two.carry();
+        two.server->user->then = [&] {
+            two.server->user->out = "answer";
+            two.server->user->say();
+        };
+        two.client->say("question");
+        two.loop.in_turn_do([&] { two.client->user->transport->shutdown(); });
+        two.carry();
+        CHECK(two.server->user->heard == "xquestion<end>");
+        CHECK(two.client->user->heard == "answer<end>");
+    }
     SECTION("shutdown waits for what waits") {
         pair_of_halves two;
         two.client->say("x");

@@ -152,7 +152,8 @@ private:
     void say_goodbye();
     void tell_end(error_code why);
     void count_failure() noexcept;
-    bool is_broken() const noexcept { return below_ == nullptr || broken_ || end_.has_value(); }
+    /// The peer's goodbye is its own: what we have to say still goes out.
+    bool is_broken() const noexcept { return below_ == nullptr || broken_ || (end_ && *end_); }
 
     core::loop& loop_;
     core::transport* below_ = nullptr;
