@@ -381,6 +381,16 @@ TEST_CASE("the end is said and heard, and an end without it is a broken stream")
         two.carry();
         CHECK(two.client->user->heard == "<end>");
     }
+    SECTION("close whose goodbye finds no room") {
+        // It was a reset, by which what had been taken went lost too.
+        pair_of_halves two;
+        two.client->say("x");
+        two.carry();
+        two.server->say("all of this was taken");
+        two.server->below->room = 0;
+        two.loop.in_turn_do([&] { std::exchange(two.server->user->transport, nullptr)->close(false); });
+        CHECK_FALSE(two.server->below->was_reset);
+    }
     SECTION("close with records that were not taken") {
         pair_of_halves two;
         two.client->say("x");

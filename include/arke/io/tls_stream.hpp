@@ -575,14 +575,15 @@ inline void tls_stream::shutdown() {
 inline void tls_stream::close(bool reset) {
     if (below_ == nullptr) return;
     count_failure();
+    // Records that were not taken are lost. Our goodbye may be, for then the peer at least has all that was.
+    reset = reset || waiting_ != nullptr;
     try {
-        if (!reset && !shut_ && !waiting_) say_goodbye();
+        if (!reset && !shut_) say_goodbye();
     } catch (...) {
         reset = true;
     }
     cancel();
-    // Records that were not taken are lost.
-    std::exchange(below_, nullptr)->close(reset || waiting_ != nullptr);
+    std::exchange(below_, nullptr)->close(reset);
     held_.reset();
     if (queued_.empty()) return;
     // Below has sent what was queued, and tells nobody.
