@@ -2,6 +2,10 @@
 
 #include <arke/testing.hpp>
 
+#ifdef __GLIBC__
+#include <malloc.h>
+#endif
+
 #include <array>
 #include <functional>
 #include <memory>
@@ -158,6 +162,14 @@ struct pair_of_halves {
     std::optional<half> server;
     std::optional<half> client;
 };
+
+/// What a server has that is a global object: it goes after all that was made later.
+struct global_server {
+    global_server() { OPENSSL_init_ssl(0, nullptr); }
+    std::shared_ptr<io::tls_layer> layer;
+    std::optional<virtual_loop> loop;
+    std::unique_ptr<memory_transport> below;
+} global;
 
 std::string line(std::size_t size, char first = 'a') {
     std::string made(size, ' ');
@@ -505,4 +517,17 @@ TEST_CASE("a connection that finds no memory, at whatever step, ends alone and l
     }
     CHECK(nth > 10);
     CHECK(failed > 2);
+}
+
+TEST_CASE("a connection may still be there when the program ends") {
+    // Of a server that is a global object. What OpenSSL calls our bytes by had gone before: a crash at the exit.
+#ifdef __GLIBC__
+    mallopt(M_PERTURB, 0x5A);
+#endif
+    global.layer = io::openssl_provider.for_server(server_settings(), {});
+    auto& loop = global.loop.emplace();
+    const boost::intrusive_ptr<talker> user{new talker};
+    global.below = std::make_unique<memory_transport>(loop, user);
+    loop.in_turn_do([&] { user->transport = &global.layer->wrap(loop, *global.below, user); });
+    CHECK_FALSE(global.below->is_closed);
 }

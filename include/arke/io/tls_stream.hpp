@@ -206,15 +206,16 @@ inline void tls_stream::open(core::transport& below) {
 }
 
 inline const BIO_METHOD* tls_stream::bio_method() {
-    static const std::unique_ptr<BIO_METHOD, detail::openssl_deleter<&BIO_meth_free>> made{[] {
+    // Never freed: a server that is a global object is destroyed after what is made here.
+    static const BIO_METHOD* const made = [] {
         auto* const m = BIO_meth_new(BIO_get_new_index() | BIO_TYPE_SOURCE_SINK, "arke");
         if (m == nullptr) throw std::bad_alloc{};
         BIO_meth_set_read_ex(m, &tls_stream::read_bio);
         BIO_meth_set_write_ex(m, &tls_stream::write_bio);
         BIO_meth_set_ctrl(m, &tls_stream::control_bio);
         return m;
-    }()};
-    return made.get();
+    }();
+    return made;
 }
 
 inline int tls_stream::read_bio(BIO* bio, char* to, std::size_t size, std::size_t* done) {
