@@ -43,6 +43,7 @@
 #include <arke/server.ipp>
 #include <arke/wire/address.ipp>
 #include <arke/wire/body.ipp>
+#include <arke/wire/deflate.ipp>
 #include <arke/wire/forwarded.ipp>
 #include <arke/wire/frame.ipp>
 #include <arke/wire/handshake.ipp>

@@ -22,6 +22,7 @@
 #include <arke/http/upgrade.ipp>
 #include <arke/http/upgrade_call.ipp>
 #include <arke/wire/body.ipp>
+#include <arke/wire/deflate.ipp>
 #include <arke/wire/frame.ipp>
 #include <arke/wire/handshake.ipp>
 #include <arke/wire/request.ipp>

@@ -46,9 +46,12 @@ constexpr std::size_t frame_header_size(std::size_t payload) noexcept {
     return payload < 126 ? 2 : payload <= 0xFFFF ? 4 : 10;
 }
 
+/// Says in the first byte of a message that it is compressed (RFC 7692 §6).
+inline constexpr unsigned rsv1 = 0x40;
+
 /// Writes an unmasked header of a final frame; returns where the payload starts.
-inline char* write_frame_header(char* out, opcode code, std::size_t payload) noexcept {
-    out[0] = static_cast<char>(0x80U | static_cast<unsigned>(code));
+inline char* write_frame_header(char* out, opcode code, std::size_t payload, bool deflated = false) noexcept {
+    out[0] = static_cast<char>(0x80U | static_cast<unsigned>(code) | (deflated ? rsv1 : 0U));
     if (payload < 126) {
         out[1] = static_cast<char>(payload);
         return out + 2;
@@ -153,6 +156,13 @@ struct frame_limits {
     std::size_t max_fragments;
 };
 
+/// The most that a compressed message may take on the wire where this is the most that it may inflate to: what DEFLATE makes of
+/// bytes that it cannot compress, in the worst of its ways, and some more for a sender that flushes in between.
+constexpr std::size_t max_deflated_size(std::size_t inflated) noexcept {
+    const std::size_t more = inflated / 8 + inflated / 64 + 64;
+    return inflated > ~std::size_t{0} - more ? ~std::size_t{0} : inflated + more;
+}
+
 /// Turns a stream of bytes into messages and control frames.
 ///
 /// Whole frames are unmasked where they stand and handed over without a copy. Only a frame that is cut, or a message in
@@ -164,9 +174,17 @@ struct frame_limits {
 ///     bool on_control(opcode, std::string_view payload);
 /// and answers whether to go on. The payload is valid during the call. Text has been checked to be UTF-8, fragment by
 /// fragment as it comes, so that the first wrong byte ends the reading.
+///
+/// Where compressed messages have been agreed on, and a sink has
+///     bool on_deflated(bool is_text, std::string_view payload);
+/// it gets those as they came, all fragments together, up to max_deflated_size(): inflating only a whole message needs no
+/// inflater of its own for each that is not complete. Whether text is UTF-8 shows when it is inflated.
 class frame_reader {
 public:
-    explicit frame_reader(role r = role::server) noexcept : role_{r} {}
+    explicit frame_reader(role r = role::server) noexcept : mode_{static_cast<std::uint8_t>(r)} {}
+
+    /// Compressed messages have been agreed on.
+    void allow_deflated() noexcept { mode_ |= takes_deflated; }
 
     /// Reads all of `in`, whose bytes are changed. Returns the fault that ended it, if any; after a fault, or after the sink
     /// said no, the reader must not be used again.
@@ -192,6 +210,7 @@ private:
     struct header {
         opcode code = opcode::continuation;
         bool final = false;
+        bool deflated = false;
         std::uint64_t size = 0;
         std::uint32_t mask = 0;
     };
@@ -205,6 +224,7 @@ private:
         std::int64_t mark = 0;
         bool started = false;
         bool is_text = false;
+        bool deflated = false;
         utf8_validator utf8;
 
         bool in_frame = false;
@@ -239,17 +259,32 @@ private:
     template <class Sink>
     std::optional<frame_fault> finish_frame(Sink& sink, bool& go_on);
 
+    /// Where the sink takes none, nobody has allowed any.
+    template <class Sink>
+    static bool give_deflated(Sink& sink, bool is_text, std::string_view payload) {
+        if constexpr (requires { sink.on_deflated(is_text, payload); })
+            return sink.on_deflated(is_text, payload);
+        else
+            return sink.on_message(is_text, payload);
+    }
+
+    static constexpr std::uint8_t takes_deflated = 2;  // beside the role
+    static std::size_t size_limit(bool deflated, const frame_limits& limits) noexcept {
+        return deflated ? max_deflated_size(limits.max_message_size) : limits.max_message_size;
+    }
+    bool is_server() const noexcept { return (mode_ & 1U) == 0; }
+
     std::unique_ptr<gathering> gathered_;
     std::array<char, max_frame_header> stash_{};  // a header that is cut
     std::uint8_t stashed_ = 0;
-    role role_;
+    std::uint8_t mode_;
 };
 
 template <class Sink>
 std::optional<frame_fault> frame_reader::read(std::span<char> in, const frame_limits& limits, Sink& sink) {
     // Nearly every frame: a whole message of a client, short, with nothing begun before it. Its first two bytes answer what
     // the other way asks one by one.
-    while (in.size() >= 6 && !gathered_ && stashed_ == 0 && role_ == role::server) {
+    while (in.size() >= 6 && !gathered_ && stashed_ == 0 && is_server()) {
         const auto first = static_cast<unsigned char>(in[0]);
         const std::size_t size = static_cast<unsigned char>(in[1]) ^ 0x80U;
         const bool is_text = first == 0x81;
@@ -310,11 +345,13 @@ std::optional<frame_fault> frame_reader::read_any(std::span<char> in, const fram
         const bool whole = h.size <= rest;
         if (whole && (is_control(h.code) || (h.final && !in_fragments()))) {
             const auto size = static_cast<std::size_t>(h.size);
-            if (role_ == role::server) apply_mask(at, size, h.mask);
+            if (is_server()) apply_mask(at, size, h.mask);
             const std::string_view payload{at, size};
             at += size;
             if (is_control(h.code)) {
                 go_on = sink.on_control(h.code, payload);
+            } else if (h.deflated) {
+                go_on = give_deflated(sink, h.code == opcode::text, payload);
             } else {
                 const bool is_text = h.code == opcode::text;
                 if (is_text && !is_utf8(payload)) return bad_text();
@@ -362,10 +399,11 @@ std::optional<frame_fault> frame_reader::finish_frame(Sink& sink, bool& go_on) {
         return std::nullopt;
     }
     if (!g.frame.final) return std::nullopt;
-    if (g.is_text && !g.utf8.complete()) return bad_text();
+    if (g.is_text && !g.deflated && !g.utf8.complete()) return bad_text();
     // The sink may read on from within (a handler that runs a nested loop must not find a half-consumed message).
     const auto own = std::move(gathered_);
-    go_on = sink.on_message(own->is_text, {own->data.get(), own->size});
+    const std::string_view payload{own->data.get(), own->size};
+    go_on = own->deflated ? give_deflated(sink, own->is_text, payload) : sink.on_message(own->is_text, payload);
     return std::nullopt;
 }
 

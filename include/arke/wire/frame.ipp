@@ -10,14 +10,17 @@ ARKE_INLINE std::optional<frame_fault> frame_reader::parse_header(const char* at
     const unsigned first = byte(0);
     const unsigned second = byte(1);
 
-    if ((first & 0x70U) != 0) return violation("a reserved bit without an extension");
+    const unsigned reserved = first & 0x70U;
+    if (reserved != 0 && (reserved != rsv1 || (mode_ & takes_deflated) == 0))
+        return violation("a reserved bit without an extension");
+    out.deflated = reserved != 0;
     const unsigned code = first & 0x0FU;
     if (code > 10 || (code > 2 && code < 8)) return violation("a reserved opcode");
     out.code = static_cast<opcode>(code);
     out.final = (first & 0x80U) != 0;
 
     const bool masked = (second & 0x80U) != 0;
-    if (masked != (role_ == role::server)) {
+    if (masked != is_server()) {
         return violation(masked ? "a masked frame from a server" : "an unmasked frame from a client");
     }
 
@@ -34,6 +37,8 @@ ARKE_INLINE std::optional<frame_fault> frame_reader::parse_header(const char* at
     }
     if (masked) std::memcpy(&out.mask, at + next, 4);
 
+    if (out.deflated && (is_control(out.code) || out.code == opcode::continuation))
+        return violation("a compressed frame that begins no message");
     if (is_control(out.code)) {
         if (!out.final) return violation("a control frame in fragments");
         if (out.size > max_control_payload) return violation("a control frame over 125 bytes");
@@ -43,7 +48,8 @@ ARKE_INLINE std::optional<frame_fault> frame_reader::parse_header(const char* at
     if (out.code != opcode::continuation && in_fragments()) return violation("a new message within fragments");
 
     const std::size_t before = in_fragments() ? gathered_->size : 0;
-    if (out.size > limits.max_message_size - std::min(before, limits.max_message_size)) {
+    const auto most = size_limit(in_fragments() ? gathered_->deflated : out.deflated, limits);
+    if (out.size > most - std::min(before, most)) {
         return frame_fault{close_code::message_too_big, errc::message_too_big, "a message over max_message_size"};
     }
     return std::nullopt;
@@ -62,6 +68,7 @@ ARKE_INLINE std::optional<frame_fault> frame_reader::begin(const header& h, cons
     if (!g.started) {
         g.started = true;
         g.is_text = h.code == opcode::text;
+        g.deflated = h.deflated;
     }
     if (++g.fragments > limits.max_fragments) {
         return frame_fault{close_code::policy_violation, errc::frame_violation, "a message of more than max_fragments"};
@@ -71,7 +78,8 @@ ARKE_INLINE std::optional<frame_fault> frame_reader::begin(const header& h, cons
         // The last frame gets what it needs; fragments grow by doubling, within the limit. Memory that is not yet written
         // costs nothing, so a long announcement that is never followed by data is cheap.
         const std::size_t capacity =
-            h.final ? need : std::min(limits.max_message_size, std::max({need, g.capacity * 2, std::size_t{256}}));
+            h.final ? need
+                    : std::min(size_limit(g.deflated, limits), std::max({need, g.capacity * 2, std::size_t{256}}));
         auto grown = std::make_unique_for_overwrite<char[]>(capacity);
         if (g.size != 0) std::memcpy(grown.get(), g.data.get(), g.size);
         g.data = std::move(grown);
@@ -84,7 +92,7 @@ ARKE_INLINE std::optional<frame_fault> frame_reader::took(std::size_t count) {
     auto& g = *gathered_;
     const bool control = is_control(g.frame.code);
     char* const at = control ? g.control.data() + g.control_size : g.data.get() + g.size;
-    if (role_ == role::server) {
+    if (is_server()) {
         apply_mask(at, count, g.frame.mask);
         g.frame.mask = rotate_mask(g.frame.mask, count);
     }
@@ -94,7 +102,7 @@ ARKE_INLINE std::optional<frame_fault> frame_reader::took(std::size_t count) {
         return std::nullopt;
     }
     g.size += count;
-    if (g.is_text && !g.utf8.write(std::string_view{at, count})) return bad_text();
+    if (g.is_text && !g.deflated && !g.utf8.write(std::string_view{at, count})) return bad_text();
     return std::nullopt;
 }
 
