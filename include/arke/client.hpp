@@ -91,6 +91,8 @@ struct client_config {
 
     /// For wss://. Through a proxy it is spoken with the server, behind the tunnel.
     client_tls_config tls{};
+
+    compression_config compression{};
 };
 
 namespace detail {

@@ -274,11 +274,14 @@ private:
                 return tls_->wrap(*loop_, below, std::move(user));
             };
         }
+        const auto& compression = endpoint_->settings().compression;
+        std::optional<wire::deflate_terms> deflate;
+        if (compression.enabled) deflate = core::terms_of(compression);
         session_.reset(new http::client_session{
             *loop_,
             {proxy_ ? http::connect_request(url_.at.text(), proxy_->credentials) : std::string{},
-             http::upgrade_request(host, url_.target, key, offered_, settings_.headers), key, offered_,
-             settings_.max_header_bytes, settings_.max_header_fields, std::move(secure)},
+             http::upgrade_request(host, url_.target, key, offered_, settings_.headers, deflate), key, offered_,
+             settings_.max_header_bytes, settings_.max_header_fields, std::move(secure), deflate},
             [this](const http::client_session::outcome& o) { shaken(o); }});
         auto* const t = loop_->attach(what.socket->take(), session_);
         if (t == nullptr) {
@@ -301,6 +304,7 @@ private:
         ++timer_number_;
         const auto p = endpoint_->make(*loop_, core::endpoint::random_id(), protocol, std::move(request_));
         if (endpoint_->admit(*p) == core::hub::admission::refused) return session->abandon();  // ids are random
+        if (what.deflate) p->use_deflate(*what.deflate);
         current_ = p;
         phase_ = phase::open;
         wants_ = true;
@@ -636,6 +640,7 @@ ARKE_COLD_INLINE config config_of(const client_config& from) {
     to.subprotocols = from.subprotocols;
     to.event_prefix = from.event_prefix;
     to.log = from.log;
+    to.compression = from.compression;
     to.listener.max_header_bytes = from.max_header_bytes;
     to.listener.max_header_fields = from.max_header_fields;
     to.listener.read_buffer_size = from.read_buffer_size;

@@ -439,6 +439,27 @@ public:
         sends(client_frame(form->code == wire::opcode::text ? 0x81 : 0x82, std::string_view{frame}.substr(header)));
     }
 
+    /// The same compressed, by one that was connected by connect_deflating().
+    void speaks_deflated(const outgoing& what) {
+        std::string why;
+        const auto form = speaks_->measure(what, why);
+        if (!form) throw std::invalid_argument{why};
+        const auto header = wire::frame_header_size(form->size);
+        std::string frame(header + form->size, '\0');
+        speaks_->write_frame(frame.data(), *form, what);
+        sends(client_frame(form->code == wire::opcode::text ? 0xC1 : 0xC2,
+                           deflated(std::string_view{frame}.substr(header))));
+    }
+
+    /// What it would send of a message, without a frame.
+    std::string deflated(std::string_view message) {
+        if (!deflater_) throw std::logic_error{"this client was not connected by connect_deflating()"};
+        wire::byte_buffer out;
+        deflater_->deflate(message, out);
+        if (!terms_.send_takeover) deflater_->forget();
+        return std::string{out.view()};
+    }
+
     /// A text message as it is: a native one, but for clients of arke.v1. sends() takes any other frame.
     void says(std::string_view message) { sends(client_frame(0x81, message)); }
     void pings(std::string_view payload = {}) { sends(client_frame(0x89, payload)); }
@@ -463,7 +484,8 @@ public:
     std::string heard() {
         settle_();
         const auto all = bytes();
-        std::string out = transcript(all.substr(std::exchange(told_, all.size())), event_prefix_);
+        auto fresh = all.substr(std::exchange(told_, all.size()));
+        std::string out = inflater_ ? transcript(inflated(fresh), event_prefix_) : transcript(fresh, event_prefix_);
         // What the stream has come to is told once.
         const std::string end = stream().is_closed ? (stream().was_reset ? "reset" : "closed")
                                 : stream().is_shut ? "end"
@@ -481,6 +503,12 @@ public:
     void reads_only(std::size_t bytes) { stream().room = bytes; }
     void reads(std::size_t more) { stream().makes_room(more); }
     void reads_everything() { stream().makes_room(memory_transport::everything); }
+
+    /// Messages that it has heard compressed.
+    std::size_t heard_deflated() const noexcept { return heard_deflated_; }
+
+    /// What the handshake has agreed on, as this client sees it; for one of connect_deflating().
+    const wire::deflate_terms& terms() const noexcept { return terms_; }
 
     // --- ending
 
@@ -511,9 +539,53 @@ private:
     const protocol* speaks_;
     std::string event_prefix_;
     std::unique_ptr<memory_transport> stream_;
+    void use_deflate(const wire::deflate_terms& terms) {
+        terms_ = terms;
+        deflater_.emplace(6, terms.send_window_bits, 8);
+        inflater_.emplace(terms.receive_window_bits);
+    }
+
+    /// The frames as they would be without compression. What cannot be inflated says so.
+    std::string inflated(std::string_view frames) {
+        std::string out;
+        const auto byte = [&](std::size_t i) {
+            return static_cast<std::size_t>(static_cast<unsigned char>(frames[i]));
+        };
+        while (frames.size() >= 2) {
+            std::size_t at = 2;
+            std::size_t size = byte(1);
+            if (size >= 126) {
+                at += size == 126 ? 2 : 8;
+                if (size > 127 || frames.size() < at) break;
+                size = 0;
+                for (std::size_t i = 2; i != at; ++i) size = size << 8 | byte(i);
+            }
+            if (frames.size() - at < size) break;
+            if ((byte(0) & wire::rsv1) == 0) {
+                out.append(frames.substr(0, at + size));
+            } else {
+                ++heard_deflated_;
+                wire::byte_buffer message;
+                constexpr std::size_t most = 64UL << 20U;
+                if (inflater_->inflate(frames.substr(at, size), most, message) != wire::inflater::result::done)
+                    return out + "what cannot be inflated";
+                if (!terms_.receive_takeover) inflater_->forget();
+                std::string header(wire::frame_header_size(message.size), '\0');
+                wire::write_frame_header(header.data(), static_cast<wire::opcode>(byte(0) & 15), message.size);
+                out.append(header).append(message.view());
+            }
+            frames.remove_prefix(at + size);
+        }
+        return out.append(frames);
+    }
+
     connection* connection_ = nullptr;
     std::size_t told_ = 0;
     std::string told_end_;
+    wire::deflate_terms terms_;
+    std::optional<wire::deflater> deflater_;
+    std::optional<wire::inflater> inflater_;
+    std::size_t heard_deflated_ = 0;
 };
 
 /// An endpoint whose clients are in the test. It has everything that basic_endpoint has: on(), to(), find(), rooms().
@@ -553,6 +625,15 @@ public:
             std::move(id), loop, std::move(prepare), {},
             request{
                 "GET", "/", 11, {{"Host", "example.com"}, {"Sec-WebSocket-Protocol", "arke.v1"}}, "192.0.2.1", 50'000});
+    }
+
+    /// The same for a client that offers compression; it is agreed on where config::compression is enabled.
+    client& connect_deflating(std::string id = {}, std::size_t loop = 0,
+                              std::string_view offer = "permessage-deflate; client_max_window_bits") {
+        return accept(
+            std::move(id), loop, [](memory_transport&) {}, {},
+            request{
+                "GET", "/", 11, {{"Host", "example.com"}, {"Sec-WebSocket-Extensions", offer}}, "192.0.2.1", 50'000});
     }
 
     /// The same with a request of the test's own: its target, headers, cookies, subprotocols.
@@ -638,9 +719,20 @@ private:
             if (id.empty() && this->settings().id_generator) id = this->settings().id_generator(r);
             if (id.empty()) id = core::endpoint::random_id();
             std::string rest{early};
+            std::optional<wire::deflate_answer> deflate;
+            const auto& compression = this->settings().compression;
+            if (compression.enabled) {
+                deflate =
+                    wire::accept_deflate(r.header_values("Sec-WebSocket-Extensions"), core::terms_of(compression));
+            }
             const auto p = hub().make(on, std::move(id), speaks, std::move(r));
             p->greet(client::greeting);
             const auto guard = core::flood_guard::make_for(p);
+            if (deflate) {
+                const auto& t = deflate->terms;
+                p->use_deflate(t);
+                c.use_deflate({t.receive_takeover, t.send_takeover, t.receive_window_bits, t.send_window_bits});
+            }
             auto stream = std::make_unique<memory_transport>(on, p);
             prepare(*stream);
             if (hub().admit(*p) == core::hub::admission::refused) return stream->drop();

@@ -74,6 +74,23 @@ const checks = {
         assert.deepEqual(errors.splice(0), ["secret"]);
     },
 
+    async "compression is agreed on, and what is said comes through it in both directions"() {
+        const page = await open();
+        assert.deepEqual(await page.evaluate(async () => {
+            const socket = new WebSocket(location.origin.replace("http", "ws") + "/ws");
+            await new Promise(resolve => { socket.onopen = resolve; });
+            const extensions = socket.extensions;
+            socket.close();
+            const ws = new Ws("/ws");
+            const bytes = new TextEncoder().encode("all quiet on the wire; ".repeat(1000));
+            const back = [];
+            for (let n = 0; n !== 5; ++n) back.push(new TextDecoder().decode(await ws.Ask("bytes", bytes)) === new TextDecoder().decode(bytes));
+            ws.Disconnect();
+            return [extensions, back];
+        }), ["permessage-deflate", [true, true, true, true, true]]);
+        await page.context().close();
+    },
+
     async "the same as a module"() {
         const page = await open();
         assert.equal(await page.evaluate(async () => {

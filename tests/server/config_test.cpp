@@ -105,6 +105,17 @@ TEST_CASE("each bad value of a config is refused by a sentence that names the fi
         {[](config& c) { c.listener.metrics_path = c.endpoint; }, "listener.metrics_path", "\"/\"",
          "a path of their own"},
         {[](config& c) { c.listener.max_total_outbox_bytes = 0; }, "listener.max_total_outbox_bytes", "0", "1 or more"},
+        {[](config& c) { c.compression.threshold = 0; }, "compression.threshold", "0", "1 or more"},
+        {[](config& c) { c.compression.send_window_bits = 8; }, "compression.send_window_bits", "8", "from 9 to 15"},
+        {[](config& c) { c.compression.send_window_bits = 16; }, "compression.send_window_bits", "16", "from 9 to 15"},
+        {[](config& c) { c.compression.receive_window_bits = 8; }, "compression.receive_window_bits", "8",
+         "from 9 to 15"},
+        {[](config& c) { c.compression.receive_window_bits = 16; }, "compression.receive_window_bits", "16",
+         "from 9 to 15"},
+        {[](config& c) { c.compression.level = 0; }, "compression.level", "0", "from 1 to 9"},
+        {[](config& c) { c.compression.level = 10; }, "compression.level", "10", "from 1 to 9"},
+        {[](config& c) { c.compression.memory_level = 0; }, "compression.memory_level", "0", "from 1 to 9"},
+        {[](config& c) { c.compression.memory_level = 10; }, "compression.memory_level", "10", "from 1 to 9"},
     };
     for (const auto& row : table) {
         config c;

@@ -229,8 +229,9 @@ public:
 
     /// Connects. Where the server refuses, status() says how and the rest must not be used.
     explicit client(std::uint16_t port, const std::string& path = "/", const header_list& headers = {},
-                    int receive_buffer = 0)
+                    int receive_buffer = 0, const websocket::permessage_deflate& deflate = {})
         : stream_{context_} {
+        stream_.set_option(deflate);
         auto& socket = stream_.next_layer();
         socket.open(tcp::v4());
         if (receive_buffer != 0) socket.set_option(asio::socket_base::receive_buffer_size{receive_buffer});

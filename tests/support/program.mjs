@@ -28,6 +28,7 @@ export async function start(binary, ...args) {
     const line = await within(10_000, `${binary} starts`, firstLine);
     return {
         line,
+        pid: child.pid,
         ports: [...line.matchAll(/localhost:(\d+)/g)].map((match) => Number(match[1])),
         /** Sends it a signal, and waits for what it prints then. */
         async signal(name, answer) {

@@ -97,6 +97,19 @@ ARKE_COLD_INLINE void check_config(const config& c) {
     check_rate("max_messages_per_second", c.max_messages_per_second, "message_burst", c.message_burst);
     check_rate("max_bytes_per_second", c.max_bytes_per_second, "byte_burst", c.byte_burst);
 
+    const auto& z = c.compression;
+    at_least("compression.threshold", z.threshold, std::size_t{1});
+    const auto between = [&](const char* field, int value, int least, int most) {
+        if (value < least || value > most) {
+            refuse(std::string{field} + " is " + std::to_string(value) + "; set it from " + std::to_string(least) +
+                   " to " + std::to_string(most));
+        }
+    };
+    between("compression.send_window_bits", z.send_window_bits, 9, 15);
+    between("compression.receive_window_bits", z.receive_window_bits, 9, 15);
+    between("compression.level", z.level, 1, 9);
+    between("compression.memory_level", z.memory_level, 1, 9);
+
     const auto& l = c.listener;
     positive("listener.handshake_timeout", l.handshake_timeout);
     positive("listener.stop_timeout", l.stop_timeout);

@@ -129,9 +129,13 @@ public:
 
 private:
     struct encoded;
+    struct forms;
     void take_out(peer& p, std::size_t index) noexcept;
     void encode(encoded& frame, const outgoing& out, std::size_t index, const message* shared);
-    void give(peer& p, encoded* frames, const outgoing& out, const message* shared);
+    bool deflate(encoded& frame, const outgoing& out, const protocol::form& form, std::size_t index, int window_bits,
+                 const message* shared);
+    void give(peer& p, forms& frames, const outgoing& out, const message* shared);
+    bool give_deflated(peer& p, forms& frames, const outgoing& out, const message* shared);
     std::uint32_t next_mark();
 
     hub& hub_;

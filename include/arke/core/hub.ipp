@@ -137,6 +137,26 @@ struct shard::encoded {
     shared_frame_ptr frame;
 };
 
+// A message in all the forms that its receivers have needed so far.
+struct shard::forms {
+    std::array<encoded, max_protocols> plain{};
+
+    // Compressed, for receivers that look back that far. What is better sent plain is `impossible` here.
+    struct deflated {
+        std::size_t slot;
+        int window_bits;
+        std::size_t before;
+        std::size_t after;
+        encoded frame;
+    };
+    boost::container::small_vector<deflated, 2> small;
+
+    bool is_first() const noexcept {
+        return small.empty() && std::all_of(plain.begin(), plain.end(),
+                                            [](const encoded& f) { return f.is == encoded::state::unknown; });
+    }
+};
+
 ARKE_INLINE std::uint32_t shard::next_mark() {
     if (++mark_ == 0) {
         for (auto* p : peers_) p->mark_ = 0;
@@ -170,15 +190,111 @@ ARKE_INLINE void shard::encode(encoded& frame, const outgoing& out, std::size_t 
     }
 }
 
-ARKE_INLINE void shard::give(peer& p, encoded* frames, const outgoing& out, const message* shared) {
+// The frame that all loops share is made by the first of them that needs it; those of peers that look back less than we would are
+// made by each loop.
+ARKE_INLINE bool shard::deflate(encoded& frame, const outgoing& out, const protocol::form& form, std::size_t index,
+                                int window_bits, const message* shared) {
+    const auto& speaks = hub_.protocol_at(index);
+    const auto& c = hub_.settings().compression;
+    const auto make = [&]() -> shared_frame_ptr {
+        auto& with = loop_.compression();
+        compression::lease plain{with};
+        compression::lease deflated{with};
+        const auto header = wire::frame_header_size(form.size);
+        char* const at = plain->reserve(header + form.size);
+        speaks.write_frame(at, form, out);
+        with.deflate_alone(c, window_bits, {at + header, form.size}, *deflated);
+        const auto after = deflated->view();
+        if (after.size() >= form.size) return nullptr;
+        shared_frame_ptr made{new shared_frame{wire::frame_header_size(after.size()) + after.size()}};
+        std::memcpy(wire::write_frame_header(made->data(), form.code, after.size(), true), after.data(), after.size());
+        return made;
+    };
+    const bool is_for_all = window_bits == wire::window_for(form.size, c.send_window_bits);
+    shared_frame_ptr made = shared != nullptr && is_for_all ? shared->deflated(speaks, index, make) : make();
+    if (!made) return false;
+    auto& buffer = loop_.buffer();
+    const auto bytes = made->view();
+    if (bytes.size() <= buffer.room() && bytes.size() <= buffer.capacity() / 4) {
+        frame.is = encoded::state::in_turn_buffer;
+        frame.begin = buffer.size();
+        std::memcpy(buffer.append(bytes.size()), bytes.data(), bytes.size());
+        frame.end = buffer.size();
+        buffer.pin();
+    } else {
+        frame.is = encoded::state::shared;
+        frame.frame = std::move(made);
+    }
+    return true;
+}
+
+// False: it is to hear the message plain.
+ARKE_COLD_INLINE bool shard::give_deflated(peer& p, forms& frames, const outgoing& out, const message* shared) {
     const std::size_t index = p.protocol_index();
     const auto& speaks = hub_.protocol_at(index);
-    auto& frame = frames[speaks.is_bare(out) ? 0 : index];
+    const std::size_t slot = speaks.is_bare(out) ? 0 : index;
+    const auto find = [&](int bits) {
+        return std::find_if(frames.small.begin(), frames.small.end(),
+                            [&](const auto& each) { return each.slot == slot && each.window_bits == bits; });
+    };
+    auto found = find(p.send_window_bits());
+    if (found == frames.small.end()) {
+        std::string why;
+        const auto form = speaks.measure(out, why);
+        forms::deflated made{slot, p.send_window_bits(), 0, 0, {encoded::state::impossible, 0, 0, nullptr}};
+        if (form && form->size >= hub_.settings().compression.threshold) {
+            // Windows that all reach over the whole message are one to it.
+            const int bits = wire::window_for(form->size, p.send_window_bits());
+            if (const auto same = find(bits); same != frames.small.end()) {
+                made = *same;
+                made.window_bits = p.send_window_bits();
+            } else {
+                if (deflate(made.frame, out, *form, index, bits, shared)) {
+                    made.before = form->size;
+                    const auto size = made.frame.is == encoded::state::shared ? made.frame.frame->view().size()
+                                                                              : made.frame.end - made.frame.begin;
+                    made.after = size;
+                    while (wire::frame_header_size(made.after) + made.after > size) --made.after;
+                }
+                if (bits != p.send_window_bits()) {
+                    frames.small.push_back(made);
+                    frames.small.back().window_bits = bits;
+                }
+            }
+        }
+        frames.small.push_back(std::move(made));
+        found = frames.small.end() - 1;
+    }
+    const auto& frame = found->frame;
+    if (frame.is == encoded::state::impossible) return false;
+    if (!p.is_open()) return true;
+    // What all get refers to nothing, and what is sent to this one alone cannot refer to it.
+    p.forget_sent_context();
+    p.count_deflated(found->before, found->after, [&] {
+        if (frame.is == encoded::state::shared)
+            p.send_shared(frame.frame, out);
+        else
+            p.send_turn(frame.begin, frame.end, out);
+    });
+    return true;
+}
+
+ARKE_INLINE void shard::give(peer& p, forms& frames, const outgoing& out, const message* shared) {
+    if (p.deflates()) {
+        bool is_given = false;
+        if (frames.is_first())
+            is_given = give_deflated(p, frames, out, shared);
+        else
+            p.guarded([&] { is_given = give_deflated(p, frames, out, shared); });
+        if (is_given || !p.is_open()) return;
+    }
+    const std::size_t index = p.protocol_index();
+    const auto& speaks = hub_.protocol_at(index);
+    auto& frame = frames.plain[speaks.is_bare(out) ? 0 : index];
     if (frame.is == encoded::state::unknown) {
         // Without memory for the first form nobody has heard anything, and the caller is told; for a further one, it is those who
         // need it that cannot go on.
-        if (std::all_of(frames, frames + max_protocols,
-                        [](const encoded& f) { return f.is == encoded::state::unknown; }))
+        if (frames.is_first())
             encode(frame, out, index, shared);
         else
             p.guarded([&] { encode(frame, out, index, shared); });
@@ -210,7 +326,7 @@ ARKE_INLINE void shard::deliver(const recipients& to, const outgoing& out, const
     auto& buffer = loop_.buffer();
     if (buffer.room() < buffer.capacity() / 2) loop_.flush_all();
 
-    std::array<encoded, max_protocols> frames{};
+    forms frames;
     const auto room_named = [this](std::string_view name) -> room* {
         const auto found = rooms_.find(name);
         return found == rooms_.end() ? nullptr : found->second.get();
@@ -233,7 +349,7 @@ ARKE_INLINE void shard::deliver(const recipients& to, const outgoing& out, const
         to.except_rooms.empty()) {
         if (auto* r = room_named(to.rooms.front())) {
             for (auto* p : r->members) {
-                if (p != to.not_me.get()) give(*p, frames.data(), out, shared);
+                if (p != to.not_me.get()) give(*p, frames, out, shared);
             }
         }
     } else {
@@ -248,7 +364,7 @@ ARKE_INLINE void shard::deliver(const recipients& to, const outgoing& out, const
             }
         }
         const auto tell = [&](peer& p) {
-            if (std::exchange(p.mark_, mark) != mark) give(p, frames.data(), out, shared);
+            if (std::exchange(p.mark_, mark) != mark) give(p, frames, out, shared);
         };
         if (to.everyone) {
             for (auto* p : peers_) tell(*p);

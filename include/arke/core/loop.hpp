@@ -1,6 +1,7 @@
 #pragma once
 
 #include <arke/base/compile.hpp>
+#include <arke/core/compression.hpp>
 #include <arke/core/metrics.hpp>
 #include <arke/core/timing_wheel.hpp>
 #include <arke/core/transport.hpp>
@@ -195,6 +196,12 @@ public:
     void make_room_to_retire(std::size_t more = 1) { make_room(retired_, 2 * load() + more); }
     void remove_load() noexcept { load_.fetch_sub(1, std::memory_order_relaxed); }
 
+    /// Made when the first message needs it.
+    core::compression& compression() {
+        if (!compression_) compression_ = std::make_unique<core::compression>();
+        return *compression_;
+    }
+
     /// What has happened on this loop. Changed on the loop, read by any thread.
     core::counters& counters() noexcept { return counters_; }
     const core::counters& counters() const noexcept { return counters_; }
@@ -286,6 +293,7 @@ private:
     std::atomic<std::size_t> load_{0};
     std::shared_ptr<void> filter_memory_;
     core::counters counters_;
+    std::unique_ptr<core::compression> compression_;
     std::uint64_t turn_began_ = 0;  // ticks, as the next
     std::uint64_t mark_ = 0;        // when the last connection had been served
 

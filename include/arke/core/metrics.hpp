@@ -23,6 +23,10 @@ struct traffic_metrics {
     Count pings{};
     Count pongs{};
     Count bytes{};
+    Count
+        compressed{};  ///< Of the messages above, those that were compressed on the wire; and their bytes without headers,
+    Count compressed_bytes{};  ///< as they were on the wire,
+    Count inflated_bytes{};    ///< and as they are otherwise.
 };
 
 /// What has happened since the start. `Count` is a number in a snapshot, and a counter where a loop counts.

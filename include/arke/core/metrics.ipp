@@ -36,6 +36,15 @@ void visit_metrics(Metrics& m, F&& f) {
     f("arke_bytes_received_total", "Bytes of peers, frame headers included", "", m.received.bytes);
     traffic("arke_messages_sent_total", "Messages handed to connections", m.sent);
     f("arke_bytes_sent_total", "Bytes that the kernel took, frame headers included", "", m.sent.bytes);
+    const auto compressed = [&](const char* direction, auto& t) {
+        const std::string end = std::string{direction} + "_total";
+        f(("arke_compressed_messages_" + end).c_str(), "Messages that were compressed on the wire", "", t.compressed);
+        const auto bytes = "arke_compressed_bytes_" + end;
+        f(bytes.c_str(), "Bytes of such messages, headers apart", "form=\"compressed\"", t.compressed_bytes);
+        f(bytes.c_str(), "Bytes of such messages, headers apart", "form=\"inflated\"", t.inflated_bytes);
+    };
+    compressed("received", m.received);
+    compressed("sent", m.sent);
 
     const char* family = "arke_closed_total";
     const char* help = "Ends of WebSocket connections";

@@ -138,10 +138,21 @@ public:
     /// Takes over a transport whose handshake is done but for greet(). Sets the deadlines and runs begin().
     void open(transport& t) noexcept;
 
+    /// The handshake has agreed on compressed messages. Once, before open().
+    void use_deflate(const wire::deflate_terms& terms) noexcept;
+
+    /// Whether messages to it may be compressed.
+    bool deflates() const noexcept { return deflates_; }
+
     /// Sends one frame, in order with everything else; silently nothing when not open.
     ARKE_ALWAYS_INLINE void send(wire::opcode code, std::string_view payload) {
         if (state_ != state::open) return;
-        if (masks_) return send_masked(code, payload);
+        if (special_) return send_specially(code, payload);
+        send_plain(code, payload);
+    }
+
+private:
+    ARKE_ALWAYS_INLINE void send_plain(wire::opcode code, std::string_view payload) {
         char* const at = reserve(wire::frame_header_size(payload.size()) + payload.size());
         if (at == nullptr) return send_apart(code, payload);
         count_sent(code);
@@ -149,6 +160,7 @@ public:
         if (!payload.empty()) std::memcpy(body, payload.data(), payload.size());
     }
 
+public:
     /// Sends what the peer's protocol makes of it. False, and a sentence, when the protocol cannot carry it.
     bool send(const outgoing& out, std::string& why);
 
@@ -232,6 +244,7 @@ private:
 
     // The sink of the frame reader.
     bool on_message(bool is_text, std::string_view payload);
+    bool on_deflated(bool is_text, std::string_view payload);
     bool on_control(wire::opcode code, std::string_view payload);
 
     bool reading() const noexcept { return state_ == state::open || state_ == state::closing; }
@@ -267,6 +280,35 @@ private:
     void send_masked(wire::opcode code, std::string_view payload) noexcept;
     template <class Write>
     void send_masked(std::size_t header, std::size_t payload, const outgoing& out, Write&& write);
+
+    /// For a client, and where messages may be compressed.
+    void send_specially(wire::opcode code, std::string_view payload) noexcept;
+
+    /// Compresses a message, `before`, for this peer and sends it. False: it is no shorter then, and nothing was sent.
+    bool send_deflated(wire::opcode code, std::string_view before, const outgoing& out);
+
+    /// Sends a compressed message by calling f, and counts it when it was taken.
+    template <class F>
+    void count_deflated(std::size_t before, std::size_t after, F&& f) {
+        auto& sent = loop_->counters().sent;
+        const auto messages = [&sent] {
+            return sent.events.get() + sent.requests.get() + sent.answers.get() + sent.texts.get() +
+                   sent.binaries.get();
+        };
+        const auto earlier = messages();
+        f();
+        if (messages() == earlier) return;
+        sent.compressed.add();
+        sent.compressed_bytes.add(after);
+        sent.inflated_bytes.add(before);
+    }
+    void forget_sent_context() noexcept {
+        if (keeps_sent_context()) loop_->compression().forget_sent(this);
+    }
+    int send_window_bits() const noexcept { return 8 + (deflate_ & 7); }
+    int receive_window_bits() const noexcept { return 8 + (deflate_ >> 3 & 7); }
+    bool keeps_sent_context() const noexcept { return (deflate_ & 0x40) != 0; }
+    bool keeps_received_context() const noexcept { return (deflate_ & 0x80) != 0; }
 
     /// A key that nobody can foresee.
     static std::uint32_t next_mask();
@@ -369,12 +411,15 @@ private:
         rooms_;
     state state_ = state::idle;
     std::uint8_t protocol_index_;
+    std::uint8_t deflate_ = 0;  // the windows, three bits each, and whether the contexts go on: sent, received
     bool lagging_ : 1 = false;  // the kernel is full: wait for on_writable()
     bool dirty_ : 1 = false;    // on the loop's list
     bool pinged_ : 1 = false;   // since last_heard_
     bool pong_waits_ : 1 = false;
     bool shut_ : 1 = false;
     bool masks_ : 1;  // it is a client
+    bool deflates_ : 1 = false;
+    bool special_ : 1;  // one of these two
 };
 
 using peer_ptr = boost::intrusive_ptr<peer>;

@@ -52,7 +52,8 @@ ARKE_INLINE peer::peer(peer_owner& owner, loop& on, std::string id, std::size_t 
       reader_{owner.role()},
       id_{std::move(id)},
       protocol_index_{static_cast<std::uint8_t>(protocol_index)},
-      masks_{owner.role() == wire::role::client} {
+      masks_{owner.role() == wire::role::client},
+      special_{masks_} {
     owner_->load()->connections.fetch_add(1, std::memory_order_relaxed);
 }
 
@@ -118,6 +119,30 @@ ARKE_INLINE millis peer::message_due() noexcept {
 ARKE_INLINE bool peer::on_message(bool is_text, std::string_view payload) {
     if (state_ == state::open) received({payload, is_text});
     return reading();
+}
+
+ARKE_INLINE bool peer::on_deflated(bool is_text, std::string_view payload) {
+    if (state_ != state::open) return reading();
+    auto& with = loop_->compression();
+    compression::lease inflated{with};
+    auto& by = keeps_received_context() ? with.own_inflater(this, receive_window_bits()) : with.shared_inflater();
+    const auto seen = by.inflate(payload, owner_->limits().max_message_size, *inflated);
+    if (seen == wire::inflater::result::done) {
+        const auto message = inflated->view();
+        if (!is_text || wire::is_utf8(message)) {
+            auto& received = loop_->counters().received;
+            received.compressed.add();
+            received.compressed_bytes.add(payload.size());
+            received.inflated_bytes.add(message.size());
+            return on_message(is_text, message);
+        }
+        fail({close_code::invalid_payload, errc::frame_violation, "text that is not UTF-8"});
+    } else if (seen == wire::inflater::result::too_big) {
+        fail({close_code::message_too_big, errc::message_too_big, "a message over max_message_size"});
+    } else {
+        fail({close_code::invalid_payload, errc::frame_violation, "a compressed message that cannot be inflated"});
+    }
+    return false;
 }
 
 ARKE_INLINE bool peer::on_control(wire::opcode code, std::string_view payload) {
@@ -269,6 +294,12 @@ ARKE_INLINE bool peer::send(const outgoing& out, std::string& why) {
         return true;
     }
     const auto header = wire::frame_header_size(form->size);
+    if (deflates_ && form->size >= settings().compression.threshold) {
+        compression::lease plain{loop_->compression()};
+        char* const frame = plain->reserve(header + form->size);
+        speaks.write_frame(frame, *form, out);
+        if (send_deflated(form->code, {frame + header, form->size}, out)) return true;
+    }
     if (masks_) {
         send_masked(header, form->size, out, [&](char* to) { speaks.write_frame(to, *form, out); });
         return true;
@@ -357,6 +388,65 @@ ARKE_INLINE void peer::send_masked(wire::opcode code, std::string_view payload) 
         }
         count_sent(code);
     });
+}
+
+// --------------------------------------------------------------------------------------------------------- compressing
+
+ARKE_COLD_INLINE void peer::use_deflate(const wire::deflate_terms& terms) noexcept {
+    reader_.allow_deflated();
+    deflates_ = special_ = true;
+    deflate_ = static_cast<std::uint8_t>((terms.send_window_bits - 8) | (terms.receive_window_bits - 8) << 3 |
+                                         (terms.send_takeover ? 0x40 : 0) | (terms.receive_takeover ? 0x80 : 0));
+}
+
+ARKE_INLINE void peer::send_specially(wire::opcode code, std::string_view payload) noexcept {
+    if (deflates_ && !wire::is_control(code) && payload.size() >= settings().compression.threshold) {
+        bool is_sent = false;
+        guarded([&] { is_sent = send_deflated(code, payload, outgoing::native(code == wire::opcode::text, payload)); });
+        if (is_sent || state_ != state::open) return;
+    }
+    if (masks_) return send_masked(code, payload);
+    send_plain(code, payload);
+}
+
+ARKE_INLINE bool peer::send_deflated(wire::opcode code, std::string_view before, const outgoing& out) try {
+    auto& with = loop_->compression();
+    const auto& c = settings().compression;
+    compression::lease deflated{with};
+    // What waits for a peer that lags may still be dropped, or be superseded: nothing may refer to it.
+    const bool alone = !keeps_sent_context() || lagging_;
+    if (alone)
+        with.deflate_alone(c, send_window_bits(), before, *deflated);
+    else
+        with.own_deflater(this, c, send_window_bits()).deflate(before, *deflated);
+    const bool is_shorter = deflated->size < before.size();
+    if (alone || !is_shorter) forget_sent_context();
+    if (!is_shorter) return false;
+
+    const auto after = deflated->view();
+    const auto header = wire::frame_header_size(after.size());
+    const auto write = [&](char* at) {
+        std::memcpy(wire::write_frame_header(at, code, after.size(), true), after.data(), after.size());
+    };
+    count_deflated(before.size(), after.size(), [&] {
+        if (masks_) {
+            send_masked(header, after.size(), out, write);
+        } else if (char* const at = reserve(header + after.size())) {
+            write(at);
+            count_sent(out);
+        } else {
+            shared_frame_ptr frame{new shared_frame{header + after.size()}};
+            write(frame->data());
+            send_shared(frame, out);
+        }
+    });
+    // It may have found only now that the peer lags.
+    if (lagging_) forget_sent_context();
+    return true;
+} catch (...) {
+    // No memory: the peer does not hear what its compressor has seen of it.
+    forget_sent_context();
+    throw;
 }
 
 ARKE_COLD_INLINE void peer::add_control(wire::opcode code, std::string_view payload) noexcept {
@@ -619,6 +709,7 @@ ARKE_COLD_INLINE void peer::end() {
     const bool reset = buffered() != 0;
     state_ = state::closed;
     owner_->ended(*this);
+    if (keeps_sent_context() || keeps_received_context()) loop_->compression().forget(this);
     cancel();
     drop_outbox();
     pending_begin_ = pending_end_ = 0;

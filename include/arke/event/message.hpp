@@ -49,8 +49,10 @@ public:
           reason_{out.reason} {}
 
     ~message() {
-        for (auto& slot : frames_) {
-            if (auto* frame = slot.load(std::memory_order_relaxed)) intrusive_ptr_release(frame);
+        for (const auto* all : {&frames_, &deflated_}) {
+            for (const auto& each : *all) {
+                if (auto* frame = each.load(std::memory_order_relaxed)) intrusive_ptr_release(frame);
+            }
         }
     }
 
@@ -62,20 +64,38 @@ public:
     /// The frame for the protocol of this index; null when it cannot carry the message. Any thread.
     shared_frame* frame(const protocol& p, std::size_t index) const {
         const auto out = view();
-        auto& slot = frames_[p.is_bare(out) ? 0 : index];
-        if (auto* ready = slot.load(std::memory_order_acquire)) return ready;
+        auto& kept = frames_[p.is_bare(out) ? 0 : index];
+        if (auto* ready = kept.load(std::memory_order_acquire)) return ready;
         std::string why;
         const auto form = p.measure(out, why);
         if (!form) return nullptr;
         shared_frame_ptr made{new shared_frame{wire::frame_header_size(form->size) + form->size}};
         p.write_frame(made->data(), *form, out);
-        shared_frame* expected = nullptr;
-        // Two loops may make the same frame at once: the first one in serves both.
-        if (slot.compare_exchange_strong(expected, made.get(), std::memory_order_acq_rel)) return made.detach();
-        return expected;
+        return keep(kept, std::move(made));
+    }
+
+    /// The same compressed, as make() does it; null when it is better sent plain. Any thread.
+    template <class Make>
+    shared_frame* deflated(const protocol& p, std::size_t index, Make&& make) const {
+        const std::size_t place = p.is_bare(view()) ? 0 : index;
+        auto& kept = deflated_[place];
+        if (auto* ready = kept.load(std::memory_order_acquire)) return ready;
+        if ((incompressible_.load(std::memory_order_relaxed) >> place & 1U) != 0) return nullptr;
+        if (shared_frame_ptr made = make()) return keep(kept, std::move(made));
+        incompressible_.fetch_or(static_cast<std::uint8_t>(1U << place), std::memory_order_relaxed);
+        return nullptr;
     }
 
 private:
+    using slot = std::atomic<shared_frame*>;
+
+    // Two loops may make the same frame at once: the first one in serves both.
+    static shared_frame* keep(slot& in, shared_frame_ptr made) noexcept {
+        shared_frame* expected = nullptr;
+        if (in.compare_exchange_strong(expected, made.get(), std::memory_order_acq_rel)) return made.detach();
+        return expected;
+    }
+
     std::string name_;
     std::string data_;
     std::string key_;
@@ -84,7 +104,9 @@ private:
     outgoing::what is_;
     urgency how_;
     refusal_reason reason_;
-    mutable std::array<std::atomic<shared_frame*>, max_protocols> frames_{};
+    mutable std::atomic<std::uint8_t> incompressible_{0};  // a bit for each of deflated_
+    mutable std::array<slot, max_protocols> frames_{};
+    mutable std::array<slot, max_protocols> deflated_{};
 };
 
 using message_ptr = boost::intrusive_ptr<const message>;

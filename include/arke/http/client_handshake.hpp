@@ -3,6 +3,7 @@
 /// The client's half of the handshake, without a socket: what it sends, and what the answers mean (RFC 6455 §4.1, RFC 9110 §9.3.6).
 
 #include <arke/base/compile.hpp>
+#include <arke/wire/deflate.hpp>
 
 #include <cstddef>
 #include <optional>
@@ -18,9 +19,11 @@ using header_fields = std::vector<std::pair<std::string, std::string>>;
 /// A Sec-WebSocket-Key that nobody can foresee.
 std::string random_key();
 
-/// The request that opens a WebSocket. `extra` are the application's own headers; see find_header_fault().
+/// The request that opens a WebSocket. `extra` are the application's own headers; see find_header_fault(). `deflate`: compression
+/// is offered.
 std::string upgrade_request(std::string_view host, std::string_view target, std::string_view key,
-                            const std::vector<std::string>& subprotocols, const header_fields& extra);
+                            const std::vector<std::string>& subprotocols, const header_fields& extra,
+                            const std::optional<wire::deflate_terms>& deflate = {});
 
 /// The request for a tunnel through a proxy. `credentials`: "user:password", or empty.
 std::string connect_request(std::string_view authority, std::string_view credentials);
@@ -74,9 +77,14 @@ private:
 };
 
 /// Why the answer to upgrade_request() opens no WebSocket: a sentence that says what to do, or nothing. `chosen` is then the
-/// subprotocol, where the server has chosen one.
+/// subprotocol, where the server has chosen one; `deflate`, which was offered, what it has made of that.
 std::string find_upgrade_fault(const reply& answer, std::string_view key, const std::vector<std::string>& offered,
-                               std::optional<std::string>& chosen);
+                               std::optional<std::string>& chosen, std::optional<wire::deflate_terms>& deflate);
+inline std::string find_upgrade_fault(const reply& answer, std::string_view key,
+                                      const std::vector<std::string>& offered, std::optional<std::string>& chosen) {
+    std::optional<wire::deflate_terms> none;
+    return find_upgrade_fault(answer, key, offered, chosen, none);
+}
 
 /// The same for connect_request().
 std::string find_tunnel_fault(const reply& answer);

@@ -46,13 +46,15 @@ ARKE_COLD_INLINE std::string random_key() {
 }
 
 ARKE_COLD_INLINE std::string upgrade_request(std::string_view host, std::string_view target, std::string_view key,
-                                             const std::vector<std::string>& subprotocols, const header_fields& extra) {
+                                             const std::vector<std::string>& subprotocols, const header_fields& extra,
+                                             const std::optional<wire::deflate_terms>& deflate) {
     std::string text = "GET ";
     text.append(target).append(" HTTP/1.1\r\nHost: ").append(host);
     text += "\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: ";
     text += key;
     for (const auto& name : subprotocols)
         text.append(&name == &subprotocols.front() ? "\r\nSec-WebSocket-Protocol: " : ", ").append(name);
+    if (deflate) text += "\r\nSec-WebSocket-Extensions: " + wire::offer_deflate(*deflate);
     for (const auto& [name, value] : extra) text += "\r\n" + name + ": " + value;
     return text + "\r\n\r\n";
 }
@@ -155,8 +157,10 @@ ARKE_COLD_INLINE bool reply_reader::parse(std::string_view block) {
 
 ARKE_COLD_INLINE std::string find_upgrade_fault(const reply& answer, std::string_view key,
                                                 const std::vector<std::string>& offered,
-                                                std::optional<std::string>& chosen) {
+                                                std::optional<std::string>& chosen,
+                                                std::optional<wire::deflate_terms>& deflate) {
     chosen.reset();
+    const auto deflate_offer = std::exchange(deflate, std::nullopt);
     if (answer.status != 101) {
         const auto first = [&](std::string_view name) {
             const auto all = answer.values(name);
@@ -195,9 +199,14 @@ ARKE_COLD_INLINE std::string find_upgrade_fault(const reply& answer, std::string
     const auto accept = answer.values("Sec-WebSocket-Accept");
     if (accept.size() != 1 || accept.front() != wire::accept_key(key))
         return "the Sec-WebSocket-Accept of the server is not that of our key" + std::string{mend};
-    for (const auto extension : answer.values("Sec-WebSocket-Extensions")) {
-        if (!extension.empty())
+    const auto extensions = answer.values("Sec-WebSocket-Extensions");
+    if (deflate_offer) {
+        if (auto why = wire::find_deflate_fault(extensions, *deflate_offer, deflate); !why.empty()) return why;
+    } else {
+        for (const auto extension : extensions) {
+            if (extension.empty()) continue;
             return "the server has chosen the extension " + detail::shown(extension) + ", which was not offered";
+        }
     }
     const auto protocols = answer.values("Sec-WebSocket-Protocol");
     if (protocols.empty()) return {};

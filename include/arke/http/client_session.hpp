@@ -26,12 +26,14 @@ public:
 
         /// Puts TLS between the stream to the server and this session; empty: there is none.
         std::function<core::transport&(core::transport& below, core::stream_user_ptr user)> secure{};
+        std::optional<wire::deflate_terms> deflate{};  ///< The offer, where there is one.
     };
 
     struct outcome {
         error_code error{};
         std::string why{};
         std::optional<std::string> subprotocol{};
+        std::optional<wire::deflate_terms> deflate{};
     };
     using on_done = std::function<void(const outcome&)>;
 

@@ -51,7 +51,9 @@ ARKE_COLD_INLINE void client_session::on_bytes(std::span<char> bytes) {
         if (transport_ == nullptr) return;
     }
     outcome what;
-    if (auto why = find_upgrade_fault(reader_.get(), plan_.key, plan_.offered, what.subprotocol); !why.empty())
+    what.deflate = plan_.deflate;
+    if (auto why = find_upgrade_fault(reader_.get(), plan_.key, plan_.offered, what.subprotocol, what.deflate);
+        !why.empty())
         return refuse(std::move(why));
     settle(std::move(what));
 }
@@ -62,14 +64,17 @@ ARKE_COLD_INLINE void client_session::on_end(error_code why) {
     settle({why ? why : make_error_code(errc::handshake_refused),
             in_tunnel_ ? "the server ended the connection before it answered the handshake"
                        : "the proxy ended the connection before it answered",
+            {},
             {}});
 }
 
-ARKE_COLD_INLINE void client_session::refuse(std::string why) { settle({errc::handshake_refused, std::move(why), {}}); }
+ARKE_COLD_INLINE void client_session::refuse(std::string why) {
+    settle({errc::handshake_refused, std::move(why), {}, {}});
+}
 
 ARKE_COLD_INLINE void client_session::failed() noexcept {
     try {
-        settle({errc::out_of_memory, "there was no memory for the handshake", {}});
+        settle({errc::out_of_memory, "there was no memory for the handshake", {}, {}});
     } catch (...) {
         abandon();
     }

@@ -2,6 +2,7 @@
 
 #include <arke/core/endpoint.hpp>
 #include <arke/http/upgrade_call.hpp>
+#include <arke/wire/deflate.hpp>
 #include <arke/wire/handshake.hpp>
 
 #include <optional>
@@ -12,7 +13,7 @@ namespace arke::http {
 
 /// A request on its way to become a connection: what is decided about it, and in which order.
 ///
-///     check()     is it an upgrade, may its page connect, which subprotocol
+///     check()     is it an upgrade, may its page connect, which subprotocol, with compression or not
 ///     on_upgrade  where there is a handler: whatever it likes, see arke::upgrade
 ///     make()      the id, the peer, and the answer that the peer begins with
 ///
@@ -40,6 +41,7 @@ private:
     core::endpoint_ptr to_;
     request asked_;
     std::optional<std::string> subprotocol_;
+    std::optional<wire::deflate_answer> deflate_;
 };
 
 }  // namespace arke::http

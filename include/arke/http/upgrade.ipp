@@ -24,6 +24,10 @@ ARKE_COLD_INLINE std::optional<wire::http_refusal> handshake::check() {
     }
     supported.insert(supported.end(), settings.subprotocols.begin(), settings.subprotocols.end());
     subprotocol_ = wire::choose_subprotocol(asked_.header_values("Sec-WebSocket-Protocol"), supported);
+    if (settings.compression.enabled) {
+        deflate_ = wire::accept_deflate(asked_.header_values("Sec-WebSocket-Extensions"),
+                                        core::terms_of(settings.compression));
+    }
     return std::nullopt;
 }
 
@@ -42,6 +46,7 @@ ARKE_COLD_INLINE core::peer_ptr handshake::make(core::loop& on, upgrade* agreed)
     auto made =
         to_->make(on, std::move(id), protocol, std::move(asked_), agreed != nullptr ? agreed->own_session() : nullptr);
     made->greet(answer);
+    if (deflate_) made->use_deflate(deflate_->terms);
     return made;
 }
 
@@ -50,6 +55,7 @@ ARKE_COLD_INLINE std::string handshake::greeting(const upgrade* agreed) const {
         "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: ";
     text += wire::accept_key(asked_.header("Sec-WebSocket-Key"));
     if (subprotocol_) text += "\r\nSec-WebSocket-Protocol: " + *subprotocol_;
+    if (deflate_) text += "\r\nSec-WebSocket-Extensions: " + deflate_->header;
     for (const auto& [name, value] : to_->settings().headers) text += "\r\n" + name + ": " + value;
     if (agreed != nullptr) {
         for (const auto& [name, value] : agreed->headers()) text += "\r\n" + name + ": " + value;
