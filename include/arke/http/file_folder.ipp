@@ -394,8 +394,10 @@ ARKE_COLD_INLINE file_reply file_folder::find(std::string_view target, const fil
 
     auto packed = file;
     packed += ".gz";
-    packed = std::filesystem::canonical(packed, failed);
-    if (failed || !detail::lies_within(root, packed)) packed.clear();
+    // Mostly there is none, which is known by less.
+    const bool has_packed = std::filesystem::is_regular_file(packed, failed);
+    if (has_packed) packed = std::filesystem::canonical(packed, failed);
+    if (!has_packed || failed || !detail::lies_within(root, packed)) packed.clear();
     return detail::send_file(file, packed, file_name, wanted, head_only);
 }
 

@@ -437,7 +437,7 @@ ARKE_COLD_INLINE void session::reply(answer a, bool keep_alive) {
 ARKE_COLD_INLINE void session::flush() {
     // So much of a file is in memory at once, and so much of it is sent before others have their turn.
     constexpr std::size_t part = 64UL * 1024;
-    constexpr std::size_t share = 1024UL * 1024;
+    constexpr std::size_t share = 256UL * 1024;
     if (transport_ == nullptr || !is_sending()) return;
     for (std::size_t sent = 0; !blocked_ && is_sending();) {
         bool is_short = false;
