@@ -8,12 +8,14 @@
 #include <fstream>
 #include <functional>
 #include <memory>
+#include <new>
 #include <stdexcept>
 #include <string>
 #include <string_view>
 #include <utility>
 #include <vector>
 
+#include "tests/support/allocations.hpp"
 #include "tests/support/catch.hpp"
 
 using arke::response;
@@ -323,4 +325,42 @@ TEST_CASE("a body is taken by the bytes that come, at every cut") {
         CHECK(count(one.sent, "HTTP/1.1 200") == 2);
         CHECK(one.misuse.empty());
     }
+}
+
+TEST_CASE("where there is no memory at some moment a session answers or ends, and the next one is served") {
+    const std::size_t times = GENERATE(std::size_t{1}, arke::test::memory_shortage::for_good);
+    bool struck = true;
+    std::size_t nth = 0;
+    for (; struck; ++nth) {
+        CAPTURE(times, nth);
+        memory_site site;
+        site.write(200'000);
+        auto& one = site.connect();
+        one.sent.reserve(1'000'000);  // the test's own memory is not what fails
+        const auto text = get_none + post_later + get_large;
+        {
+            const arke::test::memory_shortage none{nth, times};
+            try {
+                one.arrives(text);
+                if (!site.waiting.empty()) site.answer(response::text("late"));
+                site.settle();
+            } catch (const std::bad_alloc&) {
+                // The stream of the test had none for itself.
+            }
+            struck = none.struck();
+        }
+        site.settle();
+        CHECK(one.misuse.empty());
+        if (!struck) CHECK(count(one.sent, "HTTP/1.1 200") == 2);
+        auto& other = site.connect();
+        other.arrives(post_later);
+        REQUIRE_FALSE(site.waiting.empty());
+        site.waiting.back()->settle(response::text("fine"));
+        site.settle();
+        CHECK(other.sent.ends_with("fine"));
+        one.ends();
+        CHECK(one.is_closed);
+        CHECK(site.open_files() == 0);
+    }
+    CHECK(nth > 20);
 }
