@@ -126,7 +126,7 @@ public:
     void run(const http::upgrade_ptr& what) override {
         using result = std::invoke_result_t<F&, basic_upgrade<Session>&>;
         if constexpr (spawnable<result>) {
-            start(what->on_loop(), later(what));
+            start(what->on_loop(), later(boost::intrusive_ptr<callable_upgrade>{this}, what));
         } else {
             std::invoke(f_, static_cast<basic_upgrade<Session>&>(*what));
             what->settle();
@@ -134,7 +134,8 @@ public:
     }
 
 private:
-    boost::asio::awaitable<void> later(http::upgrade_ptr what) {
+    /// The coroutine uses what the handler has captured, also after off().
+    boost::asio::awaitable<void> later(boost::intrusive_ptr<callable_upgrade>, http::upgrade_ptr what) {
         std::exception_ptr thrown;
         try {
             co_await std::invoke(f_, static_cast<basic_upgrade<Session>&>(*what));

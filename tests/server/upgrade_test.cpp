@@ -291,3 +291,30 @@ TEST_CASE("an upgrade refuses what could not be sent, where it is said") {
         CHECK(said[i].find(parts[i]) != std::string::npos);
     }
 }
+
+TEST_CASE("a coroutine of on_upgrade keeps its handler until it is over, also when that is taken off meanwhile") {
+    // What it had captured went with the handler, and the coroutine used it all the same.
+    gate open;
+    journal seen;
+    running_server net{plain()};
+    auto captured = std::make_shared<std::string>("ann");
+    const std::weak_ptr<std::string> still = captured;
+    const auto handler =
+        net->on_upgrade([&open, &seen, captured = std::move(captured)](arke::upgrade& u) -> asio::awaitable<void> {
+            seen.add("begins");
+            co_await open.wait();
+            if (captured) u.set_id(*captured);
+        });
+    net->on_connection([](arke::connection& c) { c.emit("ready", c.id()); });
+    net.start();
+    raw_client one{net.port()};
+    one.send(upgrade_request("/"));
+    CHECK(seen.wait(1) == "begins");
+    CHECK(net->off(handler));
+    client two{net.port()};  // the loop knows that it is off
+    CHECK(two.receive().starts_with("ready"));
+    CHECK_FALSE(still.expired());
+    open.open();
+    CHECK(one.read_until("ready;0;ann").find("101 Switching") != std::string::npos);
+    CHECK(eventually([&] { return still.expired(); }));
+}
