@@ -364,3 +364,23 @@ TEST_CASE("where there is no memory at some moment a session answers or ends, an
     }
     CHECK(nth > 20);
 }
+
+TEST_CASE("a body that was asked for by 100 Continue has body_timeout like any other") {
+    // It had handshake_timeout, from the 100 on.
+    memory_site site;
+    auto& one = site.connect();
+    one.arrives("POST /later HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 2\r\n\r\n");
+    CHECK(one.sent == "HTTP/1.1 100 Continue\r\n\r\n");
+    site.pass(29s);
+    one.arrives("h");
+    one.arrives("i");
+    REQUIRE(site.waiting.size() == 1);
+    CHECK(site.waiting.front()->request().body() == "hi");
+    site.answer(response::text("thanks"));
+    site.settle();
+    CHECK(body_of(body_of(one.sent)) == "thanks");
+    auto& late = site.connect();
+    late.arrives("POST /later HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 2\r\n\r\n");
+    site.pass(31s);
+    CHECK(late.sent.find("HTTP/1.1 408") != std::string::npos);
+}

@@ -34,7 +34,10 @@ ARKE_COLD_INLINE void session::start(core::transport& t, int refusal) {
     set_deadline();
 }
 
-ARKE_COLD_INLINE void session::set_deadline() { set_deadline(site_->listener.handshake_timeout); }
+ARKE_COLD_INLINE void session::set_deadline() {
+    const auto& c = site_->listener;
+    set_deadline(upload_ ? c.body_timeout : c.handshake_timeout);
+}
 
 ARKE_COLD_INLINE void session::set_deadline(std::chrono::milliseconds time) {
     // From this moment, not from when a turn began that may have been long: who was just answered has the whole time.
@@ -257,7 +260,7 @@ ARKE_COLD_INLINE void session::begin_body(request r, const route_table::match& r
     // Who has begun to send the body does not wait for leave.
     const bool asks = r.version() >= 11 && r.has_header("Expect") && served_ == in_.size();
     upload_.reset(new upload{std::move(r), route, std::move(reader), body_share{site_}});
-    set_deadline(site_->listener.body_timeout);
+    set_deadline();
     if (!asks) return;
     out_ += "HTTP/1.1 100 Continue\r\n\r\n";
     flush();
