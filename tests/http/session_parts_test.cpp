@@ -384,3 +384,20 @@ TEST_CASE("a body that was asked for by 100 Continue has body_timeout like any o
     site.pass(31s);
     CHECK(late.sent.find("HTTP/1.1 408") != std::string::npos);
 }
+
+TEST_CASE("a file that a handler answers with another status than 200, or to a POST, is sent whole") {
+    // A Range made the page of an error a 206 without its status, and If-None-Match a 304.
+    memory_site site;
+    const auto text = site.write(1000);
+    for (const std::string condition : {"Range: bytes=0-4", "If-None-Match: *"}) {
+        for (const int status : {200, 404}) {
+            CAPTURE(condition, status);
+            auto& one = site.connect();
+            one.arrives("POST /later HTTP/1.1\r\nHost: x\r\n" + condition + "\r\n\r\n");
+            site.answer(response::file(site.large()).status(status));
+            site.settle();
+            CHECK(one.sent.starts_with("HTTP/1.1 " + std::to_string(status)));
+            CHECK((body_of(one.sent) == text));
+        }
+    }
+}

@@ -323,7 +323,9 @@ ARKE_COLD_INLINE void session::reply(const http_request& asked, response made) {
         a.body = made.body();
         a.content_length = a.body.size();
     } else {
-        a = answer_of(reply_with_file(made.path(), conditions_of(asked), is_head_));
+        // Conditions and ranges are of what is there and was asked for (RFC 9110 §13.2.1, §14.2), not of the page of an error.
+        const bool is_asked_for = made.status() == 200 && (is_head_ || asked.method() == "GET");
+        a = answer_of(reply_with_file(made.path(), is_asked_for ? conditions_of(asked) : file_conditions{}, is_head_));
         if (a.status == 200) a.status = made.status();
         // What the handler says of the file's type, or of its age, counts.
         std::erase_if(a.headers, [&](const auto& each) { return !made.header(each.first).empty(); });
