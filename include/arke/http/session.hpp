@@ -98,16 +98,17 @@ private:
     core::transport* transport_ = nullptr;
     std::string address_;
     std::uint16_t port_;
-    std::string in_;           // what was read and not served
+    std::string in_;           // what was read
     std::size_t scanned_ = 0;  // of that
-    std::size_t served_ = 0;   // within a call of serve()
+    std::size_t served_ = 0;   // of that: it goes in large pieces
     wire::header_scanner scanner_;
     std::unique_ptr<upload> upload_;
     std::unique_ptr<handshake> handshake_;  // that on_upgrade() decides about
-    std::string out_;                       // what the kernel did not take
-    std::optional<file_part> file_;         // what follows it
-    std::uint64_t last_number_ = 0;         // of what handlers were asked
-    std::uint64_t waits_for_ = 0;           // the number of what is to be answered; 0: nothing
+    std::string out_;                       // what the kernel did not take, from out_sent_ on
+    std::size_t out_sent_ = 0;
+    std::optional<file_part> file_;  // what follows it
+    std::uint64_t last_number_ = 0;  // of what handlers were asked
+    std::uint64_t waits_for_ = 0;    // the number of what is to be answered; 0: nothing
     int refusal_ = 0;
     bool is_head_ = false;      // the request that is being answered
     bool keeps_alive_ = false;  // as before

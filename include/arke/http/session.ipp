@@ -94,7 +94,6 @@ ARKE_COLD_INLINE void session::serve() {
     // An answer that comes at once must not begin another round within this one.
     if (serving_) return;
     serving_ = true;
-    // What was served goes in one piece at the end: a buffer full of pipelined requests is not moved once for each.
     // So many heads and bodies, and then it is the others' turn.
     constexpr int share = 128;
     for (int served = 0; may_serve() && scanned_ != in_.size(); ++served) {
@@ -109,9 +108,13 @@ ARKE_COLD_INLINE void session::serve() {
     }
     serving_ = false;
     if (transport_ == nullptr) return;
-    in_.erase(0, served_);
-    scanned_ -= served_;
-    served_ = 0;
+    // At least as much goes as is moved: a buffer full of pipelined requests is not moved once for each, also where each has to
+    // wait for its answer.
+    if (served_ >= in_.size() - served_) {
+        in_.erase(0, served_);
+        scanned_ -= served_;
+        served_ = 0;
+    }
     // Most connections that are kept are idle.
     constexpr std::size_t small = 4096;
     if (in_.empty() && in_.capacity() > small) std::string{}.swap(in_);
@@ -446,25 +449,28 @@ ARKE_COLD_INLINE void session::flush() {
     if (transport_ == nullptr || !is_sending()) return;
     for (std::size_t sent = 0; !blocked_ && is_sending();) {
         bool is_short = false;
-        if (file_ && out_.size() < part) {
+        if (file_ && out_.size() - out_sent_ < part) {
             if (sent >= share) return go_on_later();
+            out_.erase(0, std::exchange(out_sent_, 0));
             is_short = !file_->read(out_, part - out_.size());
             if (file_->left() == 0) file_.reset();
         }
         if (!out_.empty()) {
-            const core::segment piece{out_};
+            const auto piece = core::segment{out_}.substr(out_sent_);
             const auto result = transport_->send({&piece, 1});
             if (result.error) {
                 // on_end() follows, for which reads must go on.
                 out_.clear();
+                out_sent_ = 0;
                 file_.reset();
                 closing_ = true;
                 return;
             }
             if (result.sent != 0) set_deadline();
             sent += result.sent;
-            out_.erase(0, result.sent);
-            blocked_ = !out_.empty();
+            out_sent_ += result.sent;
+            blocked_ = out_sent_ != out_.size();
+            if (!blocked_) out_.erase(0, std::exchange(out_sent_, 0));
         }
         // The length is promised: the client knows by the early end.
         if (is_short) return end(false);
