@@ -243,17 +243,19 @@ private:
         phase_ = phase::connecting;
         set_timer(settings_.connect_timeout, &client_state::give_up_attempt);
         const auto& to = proxy_ ? proxy_->at : url_.at;
-        connector_ = io::connector::start(*loop_, to.host, to.port, [weak = weak_from_this()](io::connected what) {
+        auto done = [weak = weak_from_this()](io::connected what) {
             const auto self = weak.lock();
             if (!self) return;
             const core::loop::turn guard{*self->loop_};
             self->connector_.reset();
             self->shake_hands(std::move(what));
-        });
+        };
+        connector_ = url_.socket_path.empty() ? io::connector::start(*loop_, to.host, to.port, std::move(done))
+                                              : io::connector::start_unix(*loop_, url_.socket_path, std::move(done));
     }
 
     ARKE_COLD void give_up_attempt() {
-        const auto to = proxy_ ? proxy_->at.text() + " or, behind it, " + url_.at.text() : url_.at.text();
+        const auto to = proxy_ ? proxy_->at.text() + " or, behind it, " + url_.place() : url_.place();
         failed(errc::connect_timeout, "nothing came of connecting to " + to + " within connect_timeout (" +
                                           std::to_string(settings_.connect_timeout.count()) + " ms)");
     }
@@ -554,7 +556,7 @@ private:
             }
             if (!all.empty() || !logs || gone_) return;
             endpoint_->try_to_log([&] {
-                auto line = "client of " + url_.at.text();
+                auto line = "client of " + url_.place();
                 if (!what.event.empty()) line += ", event " + printable(what.event);
                 return line + ": " + (what.detail.empty() ? what.code.message() : std::string{what.detail});
             });
@@ -678,6 +680,10 @@ ARKE_COLD_INLINE std::shared_ptr<client_state> make_client(boost::asio::io_conte
         by = wire::parse_proxy(settings.proxy, why);
         // Not the text: it may hold a password.
         if (!by) throw std::invalid_argument{"arke::client_config: proxy is no http://host:port: " + why};
+        if (!to->socket_path.empty()) {
+            throw std::invalid_argument{
+                "arke::client_config: proxy is set, and no proxy leads to a UNIX-domain socket; leave it out"};
+        }
     }
     std::shared_ptr<io::tls_layer> tls;
     if (to->is_secure) tls = io::need_tls("arke::client: wss://").for_client(settings.tls, to->at.host);

@@ -286,6 +286,11 @@ public:
     void reload();
     void reload(tls_config with);
 
+    /// Listens on a UNIX-domain socket. The file gets these permissions; one that a server has left that has ended is replaced,
+    /// and it goes when the server stops. Throws std::runtime_error with a sentence that says what to do: for a path that is
+    /// too long, a folder that is missing, a file that is no socket or that another server listens on.
+    void listen_unix(const std::string& path, unsigned mode = 0660, security how = security::automatic);
+
     /// The port of the last listen(); 0 before.
     std::uint16_t port() const noexcept;
 
@@ -323,6 +328,7 @@ void add_endpoint(server_state& s, const core::endpoint_ptr& added);
 void add_files(server_state& s, std::string prefix, const std::string& folder);
 void listen(server_state& s, const std::string& address, int port, security how);
 void reload(server_state& s, std::optional<tls_config> with);
+void listen_unix(server_state& s, const std::string& path, unsigned mode, security how);
 std::uint16_t port_of(const server_state& s) noexcept;
 loop_kind loop_of(const server_state& s) noexcept;
 metrics metrics_of(const server_state& s);
@@ -384,6 +390,11 @@ void basic_server<Session>::reload() {
 template <class Session>
 void basic_server<Session>::reload(tls_config with) {
     detail::reload(*server_, std::move(with));
+}
+
+template <class Session>
+void basic_server<Session>::listen_unix(const std::string& path, unsigned mode, security how) {
+    detail::listen_unix(*server_, path, mode, how);
 }
 
 template <class Session>

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <arke/core/proxy_gate.hpp>
 #include <arke/http/session.hpp>
 #include <arke/io/acceptor.hpp>
 #include <arke/io/make_loop.hpp>
@@ -21,10 +22,8 @@ namespace arke::detail {
 class server_state : public std::enable_shared_from_this<server_state> {
 public:
     ARKE_COLD server_state(boost::asio::io_context* context, const core::endpoint_ptr& first) : foreign_{context} {
-        site_->listener = first->settings().listener;
+        site_->configure(first->settings().listener);
         site_->endpoints.push_back(first);
-        site_->load->max_waiting = site_->listener.max_total_outbox_bytes;
-        site_->load->max_per_address = site_->listener.max_connections_per_address;
         first->share_load(site_->load);
         if (const auto& tls = site_->listener.tls; !tls.certificates.empty()) {
             tls_ = io::need_tls("arke::config: listener.tls").for_server(tls, [first](std::string_view line) {
@@ -74,26 +73,23 @@ public:
     }
 
     ARKE_COLD void listen(const std::string& address, int port, security how) {
-        if (how == security::tls && !tls_) {
-            throw std::invalid_argument{
-                "arke: listen(): the port is to speak TLS, and config.listener.tls has no certificate; add one"};
-        }
         if (port < 0 || port > 65535) {
             throw std::invalid_argument{"arke: listen(): " + std::to_string(port) +
                                         " is no port; give one from 1 to 65535, or 0 for any free one"};
         }
-        const std::lock_guard lock{parts_mutex_};
-        if (stopped_.load()) throw std::logic_error{"arke: listen(): this server has been stopped; make a new one"};
-        auto loops = shared_loops_;
-        auto made = io::acceptor::listen(
-            *loops_.front(), address, static_cast<std::uint16_t>(port), site_->listener,
-            [s = site_, loops, tls = how == security::plain ? nullptr : tls_](io::accepted a) {
-                welcome(s, *loops, tls, std::move(a));
-            },
-            [first = site_->endpoints.front()](const std::string& sentence) { first->log(sentence); });
-        port_ = made->port();
-        acceptors_.push_back(std::move(made));
-        if (foreign_ != nullptr) serving_ = true;
+        add_acceptor("listen()", how, [&](auto accept, auto trouble) {
+            auto made = io::acceptor::listen(*loops_.front(), address, static_cast<std::uint16_t>(port),
+                                             site_->listener, std::move(accept), std::move(trouble));
+            port_ = made->port();
+            return made;
+        });
+    }
+
+    ARKE_COLD void listen_unix(const std::string& path, unsigned mode, security how) {
+        add_acceptor("listen_unix()", how, [&](auto accept, auto trouble) {
+            return io::acceptor::listen_unix(*loops_.front(), path, mode, site_->listener, std::move(accept),
+                                             std::move(trouble));
+        });
     }
 
     ARKE_COLD void reload(std::optional<tls_config> with) {
@@ -357,6 +353,23 @@ private:
         }
     }
 
+    template <class Make>
+    ARKE_COLD void add_acceptor(const char* what, security how, Make&& make) {
+        if (how == security::tls && !tls_) {
+            throw std::invalid_argument{std::string{"arke: "} + what +
+                                        ": it is to speak TLS, and config.listener.tls has no certificate; add one"};
+        }
+        const std::lock_guard lock{parts_mutex_};
+        if (stopped_.load())
+            throw std::logic_error{std::string{"arke: "} + what + ": this server has been stopped; make a new one"};
+        acceptors_.push_back(make(
+            [s = site_, loops = shared_loops_, tls = how == security::plain ? nullptr : tls_](io::accepted a) {
+                welcome(s, *loops, tls, std::move(a));
+            },
+            [first = site_->endpoints.front()](const std::string& sentence) { first->log(sentence); }));
+        if (foreign_ != nullptr) serving_ = true;
+    }
+
     ARKE_COLD void add_loop() {
         auto* context = foreign_;
         if (context == nullptr) context = contexts_.emplace_back(std::make_unique<boost::asio::io_context>(1)).get();
@@ -364,6 +377,14 @@ private:
         for (auto& e : site_->endpoints) e->add_loop(*made);
         loops_.push_back(made);
         shared_loops_->push_back(std::move(made));
+    }
+
+    ARKE_COLD static io::asio_loop& least_loaded(const loop_list& loops) noexcept {
+        io::asio_loop* best = loops.front().get();
+        for (const auto& l : loops) {
+            if (l->load() < best->load()) best = l.get();
+        }
+        return *best;
     }
 
     /// A socket has come: the loop with the fewest takes it.
@@ -379,13 +400,12 @@ private:
             counters.turned_away.add();
             return;
         }
-        io::asio_loop* best = loops.front().get();
-        for (const auto& l : loops) {
-            if (l->load() < best->load()) best = l.get();
-        }
-        const auto group = s->load->max_per_address == 0 ? std::string{} : wire::address_group(a.address);
-        boost::intrusive_ptr<http::session> made{new http::session{s, *best, std::move(a.address), a.port}};
-        const int refusal = there >= most ? 503 : s->load->enter(*made, group) ? 0 : 429;
+        auto* const best = &least_loaded(loops);
+        const bool is_full = there >= most;
+        if (s->listener.proxy_protocol && s->trusted.contains(std::string_view{a.address}))
+            return wait_for_header(s, *best, tls, std::move(a), is_full);
+        boost::intrusive_ptr<http::session> made{new http::session{s, *best, a.address, a.port}};
+        const int refusal = is_full ? 503 : s->enter(*made, a.address) ? 0 : 429;
         // The socket belongs to the post until it runs; a loop that has ended drops the post.
         best->post([made, refusal, best, tls, socket = std::move(a.socket)]() mutable {
             auto* t = best->attach(socket.take(), made);
@@ -396,6 +416,34 @@ private:
                 return t->close(true);  // no memory for it
             }
             made->start(*t, refusal);
+        });
+    }
+
+    /// The same where the proxy says first who has come.
+    ARKE_COLD static void wait_for_header(const std::shared_ptr<http::site>& s, io::asio_loop& on,
+                                          const std::shared_ptr<io::tls_layer>& tls, io::accepted a, bool is_full) {
+        auto begin = [s, &on, tls, own = io::remote_end{std::move(a.address), a.port}, is_full](
+                         core::transport& t, const std::optional<wire::proxy_header_reader::address>& source,
+                         std::span<char> rest, core::millis deadline) {
+            const auto from = source ? io::remote_end{source->text, source->port} : own;
+            boost::intrusive_ptr<http::session> made{new http::session{s, on, from.address, from.port}};
+            const int refusal = is_full ? 503 : s->enter(*made, from.address) ? 0 : 429;
+            core::stream_user* hears = made.get();
+            auto* over = &t;
+            if (tls) {
+                over = &tls->wrap(on, t, made);
+                hears = &dynamic_cast<core::stream_user&>(*over);
+            } else {
+                t.set_user(made);
+            }
+            made->start(*over, refusal);
+            on.timers().schedule(*made, deadline);
+            if (!rest.empty()) hears->tell<&core::stream_user::on_bytes>(rest);
+        };
+        boost::intrusive_ptr<core::proxy_gate> gate{new core::proxy_gate{on, s->load, std::move(begin)}};
+        on.post([gate, &on, s, socket = std::move(a.socket)]() mutable {
+            if (auto* t = on.attach(socket.take(), gate))
+                gate->start(*t, on.clock() + s->listener.handshake_timeout.count());
         });
     }
 
@@ -438,6 +486,10 @@ ARKE_COLD_INLINE void listen(server_state& s, const std::string& address, int po
 }
 
 ARKE_COLD_INLINE void reload(server_state& s, std::optional<tls_config> with) { s.reload(std::move(with)); }
+
+ARKE_COLD_INLINE void listen_unix(server_state& s, const std::string& path, unsigned mode, security how) {
+    s.listen_unix(path, mode, how);
+}
 
 ARKE_COLD_INLINE std::uint16_t port_of(const server_state& s) noexcept { return s.port(); }
 

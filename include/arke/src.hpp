@@ -18,6 +18,7 @@
 #include <arke/core/loop.ipp>
 #include <arke/core/metrics.ipp>
 #include <arke/core/peer.ipp>
+#include <arke/core/proxy_gate.ipp>
 #include <arke/core/rate_limit.ipp>
 #include <arke/event/arke_v1.ipp>
 #include <arke/event/arke_v1_protocol.ipp>

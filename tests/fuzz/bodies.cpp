@@ -21,9 +21,12 @@
 #include <arke/http/session.ipp>
 #include <arke/http/upgrade.ipp>
 #include <arke/http/upgrade_call.ipp>
+#include <arke/wire/address.ipp>
 #include <arke/wire/body.ipp>
 #include <arke/wire/deflate.ipp>
+#include <arke/wire/forwarded.ipp>
 #include <arke/wire/frame.ipp>
 #include <arke/wire/handshake.ipp>
+#include <arke/wire/proxy_header.ipp>
 #include <arke/wire/request.ipp>
 #include <arke/wire/sha1.ipp>

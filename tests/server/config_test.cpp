@@ -85,6 +85,15 @@ TEST_CASE("each bad value of a config is refused by a sentence that names the fi
              c.byte_burst = 1'000'000'000'001;
          },
          "byte_burst", "1,000,000,000,000", "0 for no bound"},
+        {[](config& c) { c.listener.handshake_burst = 7; }, "listener.handshake_burst", "7", "set both"},
+        {[](config& c) {
+             c.listener.trusted_proxies = {"10.0.0.0/8", "10.0.0.1/8"};
+         },
+         "listener.trusted_proxies", "10.0.0.1/8", "without bits behind its prefix"},
+        {[](config& c) { c.listener.trusted_proxies = {"proxy.example"}; }, "listener.trusted_proxies", "proxy.example",
+         "write an address"},
+        {[](config& c) { c.listener.proxy_protocol = true; }, "listener.proxy_protocol", "trusted_proxies",
+         "list the proxies"},
         {[](config& c) { c.event_prefix = ""; }, "event_prefix", "empty", "give it a text"},
         {[](config& c) { c.event_prefix = "\xFF"; }, "event_prefix", "not UTF-8", "text messages"},
         {[](config& c) { c.listener.handshake_timeout = 0ms; }, "listener.handshake_timeout", "0 ms",

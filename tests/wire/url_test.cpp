@@ -9,13 +9,14 @@ namespace wire = arke::wire;
 
 namespace {
 
-/// "host port target host-header", with the scheme's letter; or "no: " and why.
+/// "scheme host port target host-header", and the path of a socket behind it; or "no: " and why.
 std::string taken_apart(std::string_view text) {
     std::string why;
     const auto u = wire::parse_url(text, why);
     if (!u) return "no: " + why;
     return std::string{u->is_secure ? "wss " : "ws "} + u->at.host + (u->at.is_ipv6 ? " v6 " : " ") +
-           std::to_string(u->at.port) + " " + u->target + " " + u->host_header();
+           std::to_string(u->at.port) + " " + u->target + " " + u->host_header() +
+           (u->socket_path.empty() ? "" : " " + u->socket_path);
 }
 
 std::string proxy(std::string_view text) {
@@ -46,6 +47,17 @@ TEST_CASE("a WebSocket URL is taken apart, or refused with a sentence that says 
         {"wss://example.com", "wss example.com 443 / example.com"},
         {"wss://example.com:80", "wss example.com 80 / example.com:80"},
         {"ws://h/a//b/../c?d?e", "ws h 80 /a//b/../c?d?e h"},
+        {"ws+unix:///run/x.sock", "ws localhost 80 / localhost /run/x.sock"},
+        {"ws+unix:///run/x.sock:/chat?a=b:c", "ws localhost 80 /chat?a=b:c localhost /run/x.sock"},
+        {"ws+unix:/run/x.sock:/chat", "ws localhost 80 /chat localhost /run/x.sock"},
+        {"WSS+unix:///a b%20c:", "wss localhost 443 / localhost /a b%20c"},
+        {"ws+unix://run/x.sock:/", "no: it names no file"},
+        {"ws+unix://", "no: it names no file"},
+        {"ws+unix::/path", "no: it names no file"},
+        {"ws+unix:///x:/a b", "no: the path or the query holds"},
+        {"ws+unix:///x:/a#b", "no: it holds a '#'"},
+        {"xx+unix:///x", "no: it does not begin with ws+unix:"},
+        {"http+unix:///x", "no: it does not begin with ws://"},
         {"", "no: it does not begin with ws://"},
         {"localhost:8080", "no: it does not begin with ws://"},
         {"http://localhost", "no: it does not begin with ws://"},

@@ -37,6 +37,13 @@ enum class flood {
     close,  ///< It is closed with 1008.
 };
 
+/// Which header a proxy of listener_config::trusted_proxies writes the client's address to. One of the two only: a proxy hands the
+/// other on as the client wrote it.
+enum class forwarded_header {
+    x_forwarded_for,  ///< X-Forwarded-For: a list of addresses.
+    forwarded,        ///< Forwarded (RFC 7239): the `for` of each element.
+};
+
 /// Which implementation of the event loop serves the connections.
 enum class loop_kind {
     automatic,  ///< epoll on Linux, portable elsewhere. Not io_uring, which is quicker with many small messages and dearer in
@@ -154,6 +161,27 @@ struct listener_config {
 
     /// The certificates of the ports. Without any they are plain.
     tls_config tls{};
+
+    /// Who may say for whom it speaks: addresses ("10.1.2.3", "::1"), networks ("10.0.0.0/8", "fd00::/8"), and "unix" for all
+    /// that comes by UNIX-domain sockets. request::remote_address() is then the client's, and the limits of addresses count
+    /// the client. What others say of that is not looked at.
+    std::vector<std::string> trusted_proxies{};
+
+    /// The header that the trusted proxies set or add to. The address that counts is the rightmost in it that is not trusted. Neither
+    /// the scheme nor the host that a proxy may tell of is used for anything: where it changes Host, list `origins`.
+    forwarded_header forwarded = forwarded_header::x_forwarded_for;
+
+    /// Whether connections of the trusted proxies begin with a header of the PROXY protocol (version 2, or 1), before TLS and
+    /// HTTP. One that is missing, malformed, longer than 4 KiB or later than handshake_timeout: closed. Connections of others
+    /// have none; what looks like one is a bad request.
+    bool proxy_protocol = false;
+
+    /// Upgrades that one address may ask for in a second; 0 is no bound. The last 65,536 addresses that came near to it are
+    /// remembered. At the bound: 429 with Retry-After. UNIX-domain sockets have no address, and no bound.
+    std::size_t max_handshakes_per_second = 0;
+
+    /// How many may come at once after a silence. 0: as many as in a second.
+    std::size_t handshake_burst = 0;
 
     friend bool operator==(const listener_config&, const listener_config&) = default;
 };

@@ -4,6 +4,7 @@
 #include <arke/event/arke_v1_protocol.hpp>
 #include <arke/event/iris_protocol.hpp>
 #include <arke/event/native_protocol.hpp>
+#include <arke/wire/address.hpp>
 #include <arke/wire/handshake.hpp>
 
 #include <array>
@@ -134,6 +135,17 @@ ARKE_COLD_INLINE void check_config(const config& c) {
     if (l.write_buffer_size > 0x4000'0000)
         refuse("listener.write_buffer_size is over 1 GiB; a few hundred KiB are plenty");
     if (const auto fault = detail::find_fault(l.tls, "listener.tls"); !fault.empty()) refuse(fault);
+    check_rate("listener.max_handshakes_per_second", l.max_handshakes_per_second, "listener.handshake_burst",
+               l.handshake_burst);
+    for (const auto& each : l.trusted_proxies) {
+        if (wire::network_list{}.add(each)) continue;
+        refuse("listener.trusted_proxies holds \"" + detail::printable(each) +
+               "\"; write an address (\"10.1.2.3\"), a network without bits behind its prefix (\"10.0.0.0/8\", "
+               "\"fd00::/8\"), or \"unix\"");
+    }
+    if (l.proxy_protocol && l.trusted_proxies.empty())
+        refuse(
+            "listener.proxy_protocol is on and trusted_proxies is empty; list the proxies that begin with its header");
 #ifndef __linux__
     if (l.loop == loop_kind::epoll) refuse("listener.loop is epoll, which only Linux has; use loop_kind::automatic");
     if (l.loop == loop_kind::io_uring)

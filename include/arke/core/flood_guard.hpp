@@ -49,6 +49,7 @@ public:
     void pause_reads(bool pause) override;
     void shutdown() override { transport_->shutdown(); }
     void close(bool reset) override;
+    tls_session_ptr tls() const override { return transport_->tls(); }
 
 private:
     /// Where in a frame the bytes stand that were handed on.

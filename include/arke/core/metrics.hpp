@@ -71,6 +71,8 @@ struct event_metrics {
     } closed;
     Count close_timeouts{};  ///< Closing handshakes that were cut at close_timeout.
     Count slowed{};          ///< Times that a peer was not read for a while, by flood::slow.
+    Count
+        bad_proxy_headers{};  ///< Connections of trusted proxies that were closed for want of a header of the PROXY protocol.
 
     /// What somebody was meant to hear and did not.
     struct {

@@ -63,6 +63,8 @@ void visit_metrics(Metrics& m, F&& f) {
     f(family, help, "reason=\"flooded\"", m.closed.flooded);
     f("arke_close_timeouts_total", "Closing handshakes that were cut", "", m.close_timeouts);
     f("arke_slowed_total", "Times that a peer was not read for a while, because it says too much", "", m.slowed);
+    f("arke_bad_proxy_headers_total", "Connections of trusted proxies without a header of the PROXY protocol", "",
+      m.bad_proxy_headers);
 
     family = "arke_dropped_total";
     help = "Messages that somebody was meant to hear and did not";

@@ -49,7 +49,7 @@ public:
 
     bool is_over() const noexcept { return waiting.load(std::memory_order_relaxed) > max_waiting; }
 
-    /// Counts somebody at an address. False, and nothing, at max_per_address.
+    /// Counts somebody at an address, and no more where they were counted before. False, and nothing, at max_per_address.
     bool enter(const stream_user& who, const std::string& address);
 
     /// Whoever counted counts from now on as another: an HTTP session as the peer that it has become.

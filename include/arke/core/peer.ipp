@@ -11,13 +11,20 @@ namespace arke::core {
 ARKE_COLD_INLINE bool server_load::enter(const stream_user& who, const std::string& address) {
     if (max_per_address == 0) return true;
     const std::lock_guard lock{mutex_};
+    const auto before = who_.find(&who);
+    if (before != who_.end() && before->second->first == address) return true;
     const auto at = at_.try_emplace(address, 0).first;
     if (at->second >= max_per_address) return false;
-    try {
-        who_.emplace(&who, at);
-    } catch (...) {
-        if (at->second == 0) at_.erase(at);
-        throw;
+    if (before != who_.end()) {
+        if (--before->second->second == 0) at_.erase(before->second);
+        before->second = at;
+    } else {
+        try {
+            who_.emplace(&who, at);
+        } catch (...) {
+            if (at->second == 0) at_.erase(at);
+            throw;
+        }
     }
     ++at->second;
     return true;

@@ -11,6 +11,7 @@
 #include <string>
 #include <string_view>
 #include <unordered_map>
+#include <utility>
 
 namespace arke::core {
 
@@ -39,8 +40,7 @@ public:
 
     /// The tokens that are there.
     std::int64_t tokens(const rate& r, millis now) noexcept {
-        const auto passed = now - at_;
-        at_ = now;
+        const auto passed = now - std::exchange(at_, std::max(at_, now));
         // By whole seconds first: the product does not overflow, however long the silence was.
         const auto missing = r.burst * whole - level_;
         if (passed > 0) level_ += passed > missing / r.per_second ? missing : passed * r.per_second;

@@ -75,6 +75,7 @@ private:
     response response_of(const std::exception_ptr& thrown, const http_request& asked) const;
 
     // the upgrade
+    std::optional<wire::http_refusal> over_limit(const request& r) const;
     void accept(request r, core::endpoint& to);
     void settle(std::uint64_t number, upgrade& agreed, const std::exception_ptr& thrown);
     void admit(handshake& done, upgrade* agreed);

@@ -13,6 +13,15 @@
 
 namespace arke::http {
 
+namespace detail {
+
+ARKE_COLD_INLINE wire::http_refusal too_many_of_address() {
+    return wire::refuse_http(429, "Your address has all the connections that it may have here.",
+                             {{"Retry-After", "30"}});
+}
+
+}  // namespace detail
+
 ARKE_COLD_INLINE session::session(std::shared_ptr<site> of, core::loop& on, std::string address, std::uint16_t port)
     : site_{std::move(of)},
       loop_{&on},
@@ -173,19 +182,20 @@ ARKE_COLD_INLINE void session::serve_request(std::string_view block) {
     }
     const std::string_view method{head.method_string().data(), head.method_string().size()};
     const std::string_view target{head.target().data(), head.target().size()};
-    request r{method, target, head.version(), fields, address_, port_, transport_->tls()};
+    const auto from = site_->client_of({address_, port_}, fields);
+    request r{method, target, head.version(), fields, from.address, from.port, transport_->tls()};
     is_head_ = method == "HEAD";
 
-    if (refusal_ == 429) {
-        return refuse(wire::refuse_http(429, "Your address has all the connections that it may have here.",
-                                        {{"Retry-After", "30"}}));
-    }
+    if (refusal_ == 429) return refuse(detail::too_many_of_address());
     if (refusal_ != 0 || site_->load->is_over() || site_->stopping.load(std::memory_order_relaxed)) {
         return refuse(wire::refuse_http(503, "The server has all the connections that it takes. Try again in a moment.",
                                         {{"Retry-After", "5"}}));
     }
     auto* const to = site_->endpoint_at(r.path());
-    if (to != nullptr) return accept(std::move(r), *to);
+    if (to != nullptr) {
+        if (const auto refusal = over_limit(r)) return refuse(*refusal);
+        return accept(std::move(r), *to);
+    }
 
     // HTTP/1.0 knows no Expect.
     if (r.version() >= 11) {
@@ -338,6 +348,17 @@ ARKE_COLD_INLINE void session::reply(const http_request& asked, response made) {
 }
 
 // --- the upgrade
+
+ARKE_COLD_INLINE std::optional<wire::http_refusal> session::over_limit(const request& r) const {
+    const auto address = r.remote_address();
+    // Behind a proxy it is known only now whose connection it is.
+    if (!site_->enter(*this, address)) return detail::too_many_of_address();
+    if (!site_->handshakes || !site_->counts(address)) return std::nullopt;
+    const auto wait = site_->handshakes->enter(wire::address_group(address), loop_->now());
+    if (wait == 0) return std::nullopt;
+    return wire::refuse_http(429, "Your address connects too often. Try again in a moment.",
+                             {{"Retry-After", std::to_string((wait + 999) / 1000)}});
+}
 
 ARKE_COLD_INLINE void session::accept(request r, core::endpoint& to) {
     try {

@@ -2,12 +2,16 @@
 
 #include <arke/base/config.hpp>
 #include <arke/core/endpoint.hpp>
+#include <arke/core/rate_limit.hpp>
 #include <arke/http/file_folder.hpp>
 #include <arke/http/routes.hpp>
+#include <arke/wire/address.hpp>
+#include <arke/wire/forwarded.hpp>
 
 #include <atomic>
 #include <cstddef>
 #include <memory>
+#include <optional>
 #include <string_view>
 #include <utility>
 #include <vector>
@@ -24,6 +28,45 @@ struct site {
 
     /// Of requests whose handlers have not ended, too.
     std::atomic<std::size_t> body_bytes{0};
+
+    /// Whose word about others counts.
+    wire::network_list trusted;
+
+    /// How often each address may ask for an upgrade; nothing: as often as it likes.
+    std::optional<core::address_rates> handshakes;
+
+    /// Takes the settings over. Before the server serves.
+    void configure(const listener_config& settings) {
+        listener = settings;
+        load->max_waiting = settings.max_total_outbox_bytes;
+        load->max_per_address = settings.max_connections_per_address;
+        for (const auto& each : settings.trusted_proxies) trusted.add(each);
+        const core::rate most{settings.max_handshakes_per_second, settings.handshake_burst};
+        if (most.is_bounded()) handshakes.emplace(most);
+    }
+
+    /// Whether limits of addresses count this one: it is known, and no proxy's.
+    bool counts(std::string_view address) const noexcept {
+        return !address.empty() && !wire::is_unix(address) && !trusted.contains(address);
+    }
+
+    /// Whether there may be one more connection of this address; it counts then, unless it is no address that is counted.
+    bool enter(const core::stream_user& who, std::string_view address) const {
+        return load->max_per_address == 0 || !counts(address) || load->enter(who, wire::address_group(address));
+    }
+
+    /// Whose request it is that came from somebody with these headers.
+    template <class Fields>
+    wire::forwarded_client client_of(wire::forwarded_client from, const Fields& fields) const {
+        if (!trusted.contains(std::string_view{from.address})) return from;
+        const bool is_list = listener.forwarded == forwarded_header::x_forwarded_for;
+        std::vector<std::string_view> headers;
+        for (const auto& [name, value] : fields) {
+            if (wire::same_ignoring_case(name, is_list ? "X-Forwarded-For" : "Forwarded")) headers.push_back(value);
+        }
+        return wire::client_of(std::move(from),
+                               is_list ? wire::x_forwarded_nodes(headers) : wire::forwarded_nodes(headers), trusted);
+    }
 
     /// Shared with the endpoints.
     std::shared_ptr<core::server_load> load = std::make_shared<core::server_load>();

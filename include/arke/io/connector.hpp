@@ -39,6 +39,9 @@ public:
     static std::shared_ptr<connector> start(asio_loop& on, const std::vector<asio::ip::tcp::endpoint>& addresses,
                                             on_done done);
 
+    /// The same to a UNIX-domain socket.
+    static std::shared_ptr<connector> start_unix(asio_loop& on, const std::string& path, on_done done);
+
     void cancel();
 
     connector(asio_loop& on, on_done done);
@@ -50,6 +53,7 @@ private:
     void look_up(const std::string& host, std::uint16_t port);
     void try_all(const std::vector<tcp::endpoint>& addresses);
     void try_next();
+    void try_unix(const std::string& path);
     void on_connected(std::size_t index, const error_code& ec);
     void finish(connected what);
 

@@ -3,11 +3,15 @@
 #include <arke/io/connector.hpp>
 
 #include <boost/asio/bind_executor.hpp>
+#include <boost/asio/local/stream_protocol.hpp>
 
 #include <algorithm>
 
 #ifdef __linux__
 #include <fcntl.h>
+#endif
+#ifdef BOOST_ASIO_HAS_LOCAL_SOCKETS
+#include <sys/un.h>
 #endif
 
 namespace arke::io {
@@ -56,6 +60,48 @@ ARKE_COLD_INLINE std::shared_ptr<connector> connector::start(asio_loop& on, cons
     made->what_ = "the server";
     made->try_all(addresses);
     return made;
+}
+
+ARKE_COLD_INLINE std::shared_ptr<connector> connector::start_unix(asio_loop& on, const std::string& path,
+                                                                  on_done done) {
+    auto made = std::make_shared<connector>(on, std::move(done));
+    // Not from within start().
+    on.post_to_strand([made, path = std::string{path}] {
+        if (made->done_) made->try_unix(path);
+    });
+    return made;
+}
+
+ARKE_COLD_INLINE void connector::try_unix(const std::string& path) {
+    error_code ec = asio::error::operation_not_supported;
+    const char* mend = "this system has none that Asio knows of";
+#ifdef BOOST_ASIO_HAS_LOCAL_SOCKETS
+    using local = asio::local::stream_protocol;
+    mend = "is the server running, and may this user write to that file?";
+    if (path.size() >= sizeof(sockaddr_un::sun_path)) {
+        ec = asio::error::name_too_long;
+        mend = "choose a shorter path";
+    } else {
+        asio::basic_stream_socket<local, own_executor> s{loop_->context()};
+        s.open(local{}, ec);
+        // At once: a server whose queue is full does not keep this loop.
+        if (!ec) s.native_non_blocking(true, ec);
+        if (!ec) s.non_blocking(true, ec);
+        if (!ec) s.connect(local::endpoint{path}, ec);
+        if (!ec) {
+            connected made{{}, {}, {}, "unix", 0};
+            const auto native = s.release(ec);
+            if (!ec) {
+#ifdef __linux__
+                ::fcntl(native, F_SETFD, FD_CLOEXEC);
+#endif
+                made.socket.emplace(native);
+                return finish(std::move(made));
+            }
+        }
+    }
+#endif
+    finish({ec, "cannot connect to the UNIX-domain socket " + path + ": " + ec.message() + "; " + mend});
 }
 
 ARKE_COLD_INLINE void connector::cancel() {

@@ -59,6 +59,9 @@ private:
     bool has_unix_ = false;
 };
 
+/// Whether that is a UNIX-domain socket's, with or without the process at its other end.
+bool is_unix(std::string_view address) noexcept;
+
 /// What counts as one address where connections and handshakes are counted: of IPv6 the first 64 bits, which is what a customer
 /// has. What is no IP address is a group of its own.
 std::string address_group(std::string_view address);

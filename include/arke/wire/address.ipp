@@ -187,9 +187,13 @@ ARKE_COLD_INLINE bool network_list::contains(const ip_address& address) const no
 
 ARKE_COLD_INLINE bool network_list::contains(std::string_view address) const noexcept {
     if (empty()) return false;
-    if (address == "unix") return has_unix_;
+    if (is_unix(address)) return has_unix_;
     const auto ip = parse_ip_of_socket(address);
     return ip && contains(*ip);
+}
+
+ARKE_COLD_INLINE bool is_unix(std::string_view address) noexcept {
+    return address == "unix" || address.starts_with("unix ");
 }
 
 ARKE_COLD_INLINE std::string address_group(std::string_view address) {

@@ -100,14 +100,27 @@ public:
     /// compared exactly.
     std::optional<std::string> cookie(std::string_view name) const;
 
-    /// The peer's address as text, without a port: "192.0.2.7", "2001:db8::7". Behind a proxy it is the proxy's.
-    std::string_view remote_address() const noexcept { return part(method_size_ + target_size_, address_size_); }
+    /// The peer's address as text, without a port: "192.0.2.7", "2001:db8::7"; "unix" of who came by a UNIX-domain socket. Behind
+    /// a proxy of listener_config::trusted_proxies the client's; behind another the proxy's.
+    std::string_view remote_address() const noexcept {
+        const auto all = part(method_size_ + target_size_, address_size_);
+        return all.substr(0, all.find(' '));
+    }
 
+    /// 0 where nobody told it.
     std::uint16_t remote_port() const noexcept { return port_; }
 
     /// What TLS has agreed on, and the client's certificate where it has one; null of a plain connection. Behind a proxy it is
     /// the proxy's.
     const tls_session* tls() const noexcept { return tls_.get(); }
+
+    /// The process at the other end of a UNIX-domain socket, as the system tells it; nothing for others.
+    struct process {
+        long id = 0;
+        unsigned long user = 0;
+        unsigned long group = 0;
+    };
+    std::optional<process> remote_process() const noexcept;
 
 private:
     std::string_view part(std::size_t from, std::size_t size) const noexcept {

@@ -2,6 +2,8 @@
 
 #include <arke/wire/request.hpp>
 
+#include <algorithm>
+#include <charconv>
 #include <cstring>
 #include <limits>
 #include <stdexcept>
@@ -112,6 +114,20 @@ ARKE_COLD_INLINE void request::field_iterator::read() noexcept {
 ARKE_COLD_INLINE std::string_view request::path() const noexcept {
     const auto path = wire::detail::path_of(target());
     return path.empty() && target_size_ != 0 ? std::string_view{"/"} : path;
+}
+
+ARKE_COLD_INLINE std::optional<request::process> request::remote_process() const noexcept {
+    auto text = part(method_size_ + target_size_, address_size_);
+    if (!text.starts_with("unix ")) return std::nullopt;
+    process found;
+    const auto take = [&](auto& number) {
+        text.remove_prefix(std::min(text.find(' ') + 1, text.size()));
+        std::from_chars(text.data(), text.data() + text.size(), number);
+    };
+    take(found.id);
+    take(found.user);
+    take(found.group);
+    return found;
 }
 
 ARKE_COLD_INLINE std::string request::decoded_path() const { return wire::percent_decoded(path()); }

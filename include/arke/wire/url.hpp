@@ -3,6 +3,8 @@
 /// Where a client connects to, as a text taken apart and checked. Pure; nothing is looked up.
 ///
 ///     url        = ( "ws" / "wss" ) "://" authority [ path ] [ "?" query ]
+///                / ( "ws" / "wss" ) "+unix:" [ "//" ] file [ ":" path [ "?" query ] ]
+///     file       = "/" *( any byte but ":" and NUL )   as it is: nothing is decoded
 ///     proxy      = "http://" [ user [ ":" password ] "@" ] authority [ "/" ]
 ///     authority  = host [ ":" port ]
 ///     host       = 1*( ALPHA / DIGIT / "-" / "." / "_" ) / "[" IPv6 "]"
@@ -34,6 +36,10 @@ struct url {
     host_and_port at;
     std::string target = "/";  ///< Path and query.
     bool is_secure = false;
+    std::string socket_path{};  ///< Of a UNIX-domain socket; `at` is then "localhost".
+
+    /// Where it leads, for a person.
+    std::string place() const { return socket_path.empty() ? at.text() : socket_path; }
 
     /// What the Host header says: the port only where it is not the scheme's own.
     std::string host_header() const {

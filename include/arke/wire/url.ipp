@@ -59,8 +59,47 @@ ARKE_COLD_INLINE bool read_host_and_port(std::string_view text, host_and_port& o
 
 }  // namespace detail
 
+namespace detail {
+
+/// Reads path and query.
+ARKE_COLD_INLINE bool read_target(std::string_view target, std::string& out, std::string& why) {
+    if (target.find('#') != target.npos) {
+        why = "it holds a '#': a fragment is never sent (write %23 where the character is meant)";
+        return false;
+    }
+    for (const char c : target) {
+        if (c > 0x20 && c < 0x7F) continue;
+        why = "the path or the query holds a space, a control character or one that is not ASCII; write it as %XX";
+        return false;
+    }
+    out = target.starts_with('/') ? "" : "/";
+    out += target;
+    return true;
+}
+
+}  // namespace detail
+
 ARKE_COLD_INLINE std::optional<url> parse_url(std::string_view text, std::string& why) {
     url out;
+    if (const auto kind = text.substr(0, text.find("+unix:")); kind.size() <= 3 && kind.size() != text.size()) {
+        out.is_secure = same_ignoring_case(kind, "wss");
+        if (!out.is_secure && !same_ignoring_case(kind, "ws")) {
+            why = "it does not begin with ws+unix: or wss+unix:";
+            return std::nullopt;
+        }
+        text.remove_prefix(kind.size() + 6);
+        if (text.starts_with("//")) text.remove_prefix(2);
+        const auto file = text.substr(0, text.find(':'));
+        if (!file.starts_with('/') || file.find('\0') != file.npos) {
+            why = "it names no file; write ws+unix:///run/arke.sock:/path";
+            return std::nullopt;
+        }
+        out.at = {"localhost", static_cast<std::uint16_t>(out.is_secure ? 443 : 80)};
+        out.socket_path = file;
+        if (!detail::read_target(text.substr(std::min(file.size() + 1, text.size())), out.target, why))
+            return std::nullopt;
+        return out;
+    }
     const auto scheme = text.substr(0, text.find("://"));
     out.is_secure = same_ignoring_case(scheme, "wss");
     if (scheme.size() == text.size() || (!out.is_secure && !same_ignoring_case(scheme, "ws"))) {
@@ -75,18 +114,7 @@ ARKE_COLD_INLINE std::optional<url> parse_url(std::string_view text, std::string
     }
     if (!detail::read_host_and_port(authority, out.at, why)) return std::nullopt;
     if (out.at.port == 0) out.at.port = out.is_secure ? 443 : 80;
-    const auto target = text.substr(authority.size());
-    if (target.find('#') != target.npos) {
-        why = "it holds a '#': a fragment is never sent (write %23 where the character is meant)";
-        return std::nullopt;
-    }
-    for (const char c : target) {
-        if (c > 0x20 && c < 0x7F) continue;
-        why = "the path or the query holds a space, a control character or one that is not ASCII; write it as %XX";
-        return std::nullopt;
-    }
-    out.target = target.starts_with('/') ? "" : "/";
-    out.target += target;
+    if (!detail::read_target(text.substr(authority.size()), out.target, why)) return std::nullopt;
     return out;
 }
 
