@@ -145,8 +145,8 @@ class client : private basic_endpoint<no_session>, public speaker<client> {
     using base = basic_endpoint<no_session>;
 
 public:
-    /// Throws std::invalid_argument for a URL that is none, and for a config that cannot work. wss:// needs
-    /// <arke/tls.hpp> in one file of the program.
+    /// Takes ws:// and wss://, and for UNIX-domain sockets ws+unix:///path/of/the/socket:/path. Throws std::invalid_argument for
+    /// a URL that is none, and for a config that cannot work. wss:// needs <arke/tls.hpp> in one file of the program.
     explicit client(const std::string& url, client_config settings = {})
         : base{base::make(detail::config_of(settings))},
           client_{detail::make_client(nullptr, state_, url, std::move(settings))} {}

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <arke/adopt.hpp>
 #include <arke/base/config.hpp>
 #include <arke/connection.hpp>
 #include <arke/route.hpp>
@@ -291,6 +292,21 @@ public:
     /// too long, a folder that is missing, a file that is no socket or that another server listens on.
     void listen_unix(const std::string& path, unsigned mode = 0660, security how = security::automatic);
 
+    /// Takes over a connection whose upgrade request an HTTP server of yours has read, mostly one made with Beast:
+    ///
+    ///     if (websocket::is_upgrade(request)) return server.adopt(std::move(stream), request, buffer);
+    ///
+    /// `stream` is a socket (or a beast::tcp_stream), which then belongs to a loop of this server, whatever io_context it came from;
+    /// or an asio::ssl::stream or any other AsyncStream, which stays where it is and costs more (see io/stream_transport.hpp).
+    /// None of its operations may be under way; with its io_context its connections go. `request` is an http::request or its header,
+    /// `buffer` what was read behind it, a dynamic buffer or a text. From here on all is as with connections of its own: limits,
+    /// origin, subprotocol, answer. The endpoint is found by the target; where there is none the answer is 404. The server need
+    /// not listen.
+    ///
+    /// Threads: any. After stop() the connection is closed.
+    template <class Stream, class Request, class Buffer>
+    void adopt(Stream stream, const Request& request, const Buffer& buffer);
+
     /// The port of the last listen(); 0 before.
     std::uint16_t port() const noexcept;
 
@@ -329,6 +345,8 @@ void add_files(server_state& s, std::string prefix, const std::string& folder);
 void listen(server_state& s, const std::string& address, int port, security how);
 void reload(server_state& s, std::optional<tls_config> with);
 void listen_unix(server_state& s, const std::string& path, unsigned mode, security how);
+void adopt_socket(server_state& s, std::uintptr_t socket, std::string bytes);
+void adopt_stream(server_state& s, std::shared_ptr<core::byte_stream> stream, stream_address from, std::string bytes);
 std::uint16_t port_of(const server_state& s) noexcept;
 loop_kind loop_of(const server_state& s) noexcept;
 metrics metrics_of(const server_state& s);
@@ -395,6 +413,25 @@ void basic_server<Session>::reload(tls_config with) {
 template <class Session>
 void basic_server<Session>::listen_unix(const std::string& path, unsigned mode, security how) {
     detail::listen_unix(*server_, path, mode, how);
+}
+
+template <class Session>
+template <class Stream, class Request, class Buffer>
+void basic_server<Session>::adopt(Stream stream, const Request& request, const Buffer& buffer) {
+    const auto all_of_it = [&] { return detail::text_of_request(request) + detail::bytes_of_buffer(buffer); };
+    if constexpr (requires { stream.release_socket(); }) {
+        adopt(stream.release_socket(), request, buffer);
+    } else if constexpr (detail::plain_socket<Stream>) {
+        error_code ec;
+        stream.native_non_blocking(true, ec);
+        const auto native = ec ? typename Stream::native_handle_type{} : stream.release(ec);
+        // Whoever has gone already, or cannot be taken away, is closed with the stream.
+        if (!ec) detail::adopt_socket(*server_, static_cast<std::uintptr_t>(native), all_of_it());
+    } else {
+        auto from = detail::address_of_stream(stream);
+        detail::adopt_stream(*server_, std::make_shared<detail::adopted_stream<Stream>>(std::move(stream)),
+                             std::move(from), all_of_it());
+    }
 }
 
 template <class Session>

@@ -4,6 +4,7 @@
 #include <arke/http/session.hpp>
 #include <arke/io/acceptor.hpp>
 #include <arke/io/make_loop.hpp>
+#include <arke/io/stream_transport.hpp>
 #include <arke/io/tls_layer.hpp>
 #include <arke/server.hpp>
 #include <arke/wire/address.hpp>
@@ -90,6 +91,31 @@ public:
             return io::acceptor::listen_unix(*loops_.front(), path, mode, site_->listener, std::move(accept),
                                              std::move(trouble));
         });
+    }
+
+    ARKE_COLD void adopt_socket(io::native_socket native, std::string bytes) {
+        io::owned_socket own{native};
+        auto from = io::remote_end_of(native);
+        if (!from) return;
+        adopt(std::move(from->address), from->port, std::move(bytes),
+              [own = std::move(own)](io::asio_loop& on, core::stream_user_ptr user) mutable {
+                  return on.attach(own.take(), std::move(user));
+              });
+    }
+
+    ARKE_COLD void adopt_stream(std::shared_ptr<core::byte_stream> stream, stream_address from, std::string bytes) {
+        // Closed where nobody takes it.
+        struct owner {
+            std::shared_ptr<core::byte_stream> stream;
+            ~owner() {
+                if (stream) stream->close();
+            }
+        };
+        auto own = std::make_unique<owner>(std::move(stream));
+        adopt(std::move(from.text), from.port, std::move(bytes),
+              [own = std::move(own)](io::asio_loop& on, core::stream_user_ptr user) {
+                  return io::stream_transport::attach(on, std::exchange(own->stream, nullptr), std::move(user));
+              });
     }
 
     ARKE_COLD void reload(std::optional<tls_config> with) {
@@ -379,6 +405,27 @@ private:
         shared_loops_->push_back(std::move(made));
     }
 
+    /// The same for one whose request somebody else has read. attach(loop, user) joins it to the loop that is chosen; dropped, it
+    /// is closed.
+    template <class Attach>
+    ARKE_COLD void adopt(std::string address, std::uint16_t port, std::string bytes, Attach attach) {
+        const std::lock_guard lock{parts_mutex_};
+        if (stopped_.load()) return;
+        if (foreign_ != nullptr) serving_ = true;
+        const auto& s = site_;
+        const bool is_full = s->load->connections.load(std::memory_order_relaxed) >= s->listener.max_connections;
+        auto& best = least_loaded(loops_);
+        boost::intrusive_ptr<http::session> made{new http::session{s, best, address, port}};
+        const int refusal = is_full ? 503 : s->enter(*made, address) ? 0 : 429;
+        best.post([made, refusal, &best, bytes = std::move(bytes), attach = std::move(attach)]() mutable {
+            best.counters().accepted.add();
+            auto* const t = attach(best, made);
+            if (t == nullptr) return;
+            made->start_adopted(*t, refusal);
+            made->tell<&core::stream_user::on_bytes>(std::span<char>{bytes});
+        });
+    }
+
     ARKE_COLD static io::asio_loop& least_loaded(const loop_list& loops) noexcept {
         io::asio_loop* best = loops.front().get();
         for (const auto& l : loops) {
@@ -489,6 +536,15 @@ ARKE_COLD_INLINE void reload(server_state& s, std::optional<tls_config> with) { 
 
 ARKE_COLD_INLINE void listen_unix(server_state& s, const std::string& path, unsigned mode, security how) {
     s.listen_unix(path, mode, how);
+}
+
+ARKE_COLD_INLINE void adopt_socket(server_state& s, std::uintptr_t socket, std::string bytes) {
+    s.adopt_socket(static_cast<io::native_socket>(socket), std::move(bytes));
+}
+
+ARKE_COLD_INLINE void adopt_stream(server_state& s, std::shared_ptr<core::byte_stream> stream, stream_address from,
+                                   std::string bytes) {
+    s.adopt_stream(std::move(stream), std::move(from), std::move(bytes));
 }
 
 ARKE_COLD_INLINE std::uint16_t port_of(const server_state& s) noexcept { return s.port(); }

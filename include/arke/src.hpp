@@ -41,6 +41,7 @@
 #include <arke/io/io_uring_loop.ipp>
 #include <arke/io/make_loop.ipp>
 #include <arke/io/portable_loop.ipp>
+#include <arke/io/stream_transport.ipp>
 #include <arke/server.ipp>
 #include <arke/wire/address.ipp>
 #include <arke/wire/body.ipp>

@@ -118,6 +118,18 @@ const drives = {
         assert.equal(await client.next(), "as3 here you are");
     },
 
+    async beside_beast([port]) {
+        const page = await fetch(`http://localhost:${port}/`);
+        assert.match(await page.text(), /A page of Beast's/);
+        assert.equal((await fetch(`http://localhost:${port}/missing`)).status, 404);
+        const [ada, bob] = [await Client.open(`ws://localhost:${port}/events`), await Client.open(`ws://localhost:${port}/events`)];
+        ada.emit("hello", 0, "Ada");
+        assert.equal(await ada.event("welcome"), "Ada from 127.0.0.1");
+        bob.emit("hello", 0, "Bob");
+        assert.equal(await ada.event("welcome"), "Bob from 127.0.0.1");
+        await assert.rejects(Client.open(`ws://localhost:${port}/other`), /404/);
+    },
+
     async rest_and_events([port]) {
         const at = (path) => `http://localhost:${port}${path}`;
         const post = (path, body, headers = {}) => fetch(at(path), { method: "POST", body: JSON.stringify(body), headers });

@@ -40,6 +40,12 @@ public:
     /// Begins to serve. `refusal`: every request is answered with this status.
     void start(core::transport& t, int refusal = 0);
 
+    /// The same where somebody else serves the pages: only upgrades are answered with more than a refusal.
+    void start_adopted(core::transport& t, int refusal) {
+        upgrades_only_ = true;
+        start(t, refusal);
+    }
+
     void failed() noexcept override;
     void on_bytes(std::span<char> bytes) override;
     void on_writable() override;
@@ -119,6 +125,7 @@ private:
     bool paused_ = false;       // reads are
     bool goes_on_ = false;      // a post is under way
     bool upgraded_ = false;
+    bool upgrades_only_ = false;
 };
 
 }  // namespace arke::http

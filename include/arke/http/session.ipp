@@ -196,6 +196,7 @@ ARKE_COLD_INLINE void session::serve_request(std::string_view block) {
         if (const auto refusal = over_limit(r)) return refuse(*refusal);
         return accept(std::move(r), *to);
     }
+    if (upgrades_only_) return refuse(wire::refuse_http(404, "There is no WebSocket at this address."));
 
     // HTTP/1.0 knows no Expect.
     if (r.version() >= 11) {

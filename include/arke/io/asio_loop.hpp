@@ -219,6 +219,19 @@ private:
     std::uint8_t step_ = 6;
 };
 
+/// A connection of a loop that is none of its own sockets.
+class foreign_stream : public core::transport {
+public:
+    virtual const core::stream_user_ptr& user() const noexcept = 0;
+
+    /// The loop ends: no turn, no upcalls.
+    virtual void drop() noexcept = 0;
+
+private:
+    friend class asio_loop;
+    std::size_t place_ = 0;
+};
+
 /// What all loops have in common: a strand of an io_context, which is their one serialising executor, and a timer.
 ///
 /// Whether a caller is on the loop is asked of the strand, never of a thread id: a caller's io_context may have any number
@@ -285,12 +298,37 @@ public:
     /// Ends that, and the listening. `taken` is not called any more. On the loop, or while no thread runs the io_context.
     virtual void stop_accepting(native_socket listening) { static_cast<void>(listening); }
 
-    /// Who uses the sockets of this loop, those that are closing included. In a turn.
-    virtual std::vector<core::stream_user_ptr> users() const = 0;
+    /// Who uses the connections of this loop, those that are closing included. In a turn.
+    std::vector<core::stream_user_ptr> users() const {
+        std::vector<core::stream_user_ptr> all;
+        all.reserve(load());
+        for (const auto* s : streams_) all.push_back(s->user());
+        add_users(all);
+        return all;
+    }
+
+    /// A stream that is no socket of this loop is one of its connections from now on, and no more. In a turn. Its place is kept
+    /// by whoever adds it; shut_down() drops it.
+    void add_stream(foreign_stream& s) {
+        core::make_room(streams_, 1);
+        add_load();
+        s.place_ = streams_.size();
+        streams_.push_back(&s);
+    }
+    void remove_stream(foreign_stream& s) noexcept {
+        streams_.back()->place_ = s.place_;
+        streams_[s.place_] = streams_.back();
+        streams_.pop_back();
+        remove_load();
+    }
 
     /// Ends everything this loop has with the io_context. While no thread runs the io_context, or on the loop.
     virtual void shut_down() {
         end_posts();
+        for (auto* s : std::exchange(streams_, {})) {
+            remove_load();
+            s->drop();
+        }
         timer_.reset();
         // Other threads may be asking whose turn it is.
         const std::lock_guard lock{strand_mutex_};
@@ -308,6 +346,9 @@ protected:
     static boost::intrusive_ptr<Self> ref(Self* self) noexcept {
         return boost::intrusive_ptr<Self>{self};
     }
+
+    /// Who uses the loop's own sockets.
+    virtual void add_users(std::vector<core::stream_user_ptr>& to) const = 0;
 
     void wake() override {
         post_to_strand([self = ref(this)] {
@@ -338,6 +379,7 @@ private:
     mutable std::mutex strand_mutex_;  // only shut_down() changes it; a strand must not outlive its io_context
     std::optional<strand_type> strand_;
     std::optional<own_timer> timer_;
+    std::vector<foreign_stream*> streams_;
 };
 
 using asio_loop_ptr = boost::intrusive_ptr<asio_loop>;

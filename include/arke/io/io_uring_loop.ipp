@@ -164,7 +164,7 @@ public:
 
     loop_kind kind() const noexcept override { return loop_kind::io_uring; }
     core::transport* attach(native_socket socket, core::stream_user_ptr user) override;
-    std::vector<core::stream_user_ptr> users() const override;
+    void add_users(std::vector<core::stream_user_ptr>& to) const override;
     void shut_down() override;
     bool accept_from(native_socket listening, std::function<void(int)> taken) override;
     void stop_accepting(native_socket listening) override;
@@ -773,11 +773,8 @@ ARKE_INLINE void io_uring_loop::start() {
     });
 }
 
-ARKE_INLINE std::vector<core::stream_user_ptr> io_uring_loop::users() const {
-    std::vector<core::stream_user_ptr> all;
-    all.reserve(sockets_.size());
-    for (const auto* s : sockets_) all.push_back(s->user());
-    return all;
+ARKE_INLINE void io_uring_loop::add_users(std::vector<core::stream_user_ptr>& to) const {
+    for (const auto* s : sockets_) to.push_back(s->user());
 }
 
 ARKE_INLINE void io_uring_loop::shut_down() {

@@ -18,7 +18,7 @@ public:
 
     loop_kind kind() const noexcept override { return loop_kind::portable; }
     core::transport* attach(native_socket socket, core::stream_user_ptr user) override;
-    std::vector<core::stream_user_ptr> users() const override;
+    void add_users(std::vector<core::stream_user_ptr>& to) const override;
     void shut_down() override;
 
 private:

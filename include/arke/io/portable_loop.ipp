@@ -194,11 +194,8 @@ ARKE_INLINE portable_loop::portable_loop(asio::io_context& context, std::size_t 
 
 ARKE_INLINE portable_loop::~portable_loop() = default;
 
-ARKE_INLINE std::vector<core::stream_user_ptr> portable_loop::users() const {
-    std::vector<core::stream_user_ptr> all;
-    all.reserve(sockets_.size());
-    for (const auto* s : sockets_) all.push_back(s->user());
-    return all;
+ARKE_INLINE void portable_loop::add_users(std::vector<core::stream_user_ptr>& to) const {
+    for (const auto* s : sockets_) to.push_back(s->user());
 }
 
 ARKE_INLINE void portable_loop::shut_down() {

@@ -1,0 +1,297 @@
+#include <arke/server.hpp>
+
+#include <boost/asio/io_context.hpp>
+#include <boost/asio/ip/tcp.hpp>
+#include <boost/beast/_experimental/test/stream.hpp>
+#include <boost/beast/core/flat_buffer.hpp>
+#include <boost/beast/core/tcp_stream.hpp>
+#include <boost/beast/http/empty_body.hpp>
+#include <boost/beast/http/read.hpp>
+#include <boost/beast/http/string_body.hpp>
+#include <boost/beast/http/write.hpp>
+#include <boost/beast/websocket/rfc6455.hpp>
+
+#include <chrono>
+#include <functional>
+#include <memory>
+#include <string>
+#include <thread>
+#include <utility>
+#include <vector>
+
+#include "tests/support/catch.hpp"
+#include "tests/support/client.hpp"
+#include "tests/support/running_server.hpp"
+
+// Connections whose request another HTTP server has read. That one is Beast's, of a few lines, with two threads.
+
+using namespace arke;
+using namespace arke::test;
+using namespace std::chrono_literals;
+namespace beast = boost::beast;
+namespace beast_http = boost::beast::http;
+namespace asio = boost::asio;
+using tcp = asio::ip::tcp;
+
+namespace {
+
+using upgrade_taker =
+    std::function<void(beast::tcp_stream, const beast_http::request<beast_http::empty_body>&, beast::flat_buffer)>;
+
+/// An AsyncStream of the user's that has no descriptor to take: TLS would be one.
+class wrapped_stream {
+public:
+    using executor_type = beast::tcp_stream::executor_type;
+    explicit wrapped_stream(beast::tcp_stream s) : stream_{std::move(s)} {}
+    executor_type get_executor() { return stream_.get_executor(); }
+    beast::tcp_stream& next_layer() { return stream_; }
+    template <class Buffers, class Handler>
+    void async_read_some(const Buffers& b, Handler&& h) {
+        stream_.async_read_some(b, std::forward<Handler>(h));
+    }
+    template <class Buffers, class Handler>
+    void async_write_some(const Buffers& b, Handler&& h) {
+        stream_.async_write_some(b, std::forward<Handler>(h));
+    }
+
+private:
+    beast::tcp_stream stream_;
+};
+
+/// The user's HTTP server: pages are its own, upgrades it hands on.
+class beast_server {
+public:
+    explicit beast_server(upgrade_taker take) : take_{std::move(take)} {
+        accept();
+        for (int i = 0; i != 2; ++i) threads_.emplace_back([this] { context_.run(); });
+    }
+    ~beast_server() {
+        context_.stop();
+        for (auto& t : threads_) t.join();
+    }
+    beast_server(const beast_server&) = delete;
+    beast_server& operator=(const beast_server&) = delete;
+
+    std::uint16_t port() const { return acceptor_.local_endpoint().port(); }
+    asio::io_context& context() { return context_; }
+
+private:
+    struct visit {
+        explicit visit(tcp::socket s) : stream{std::move(s)} {}
+        beast::tcp_stream stream;
+        beast::flat_buffer buffer;
+        beast_http::request<beast_http::empty_body> request;
+        beast_http::response<beast_http::string_body> page{beast_http::status::ok, 11, "a page of Beast's"};
+    };
+
+    void accept() {
+        acceptor_.async_accept(asio::make_strand(context_), [this](beast::error_code ec, tcp::socket s) {
+            if (ec) return;
+            const auto v = std::make_shared<visit>(std::move(s));
+            beast_http::async_read(v->stream, v->buffer, v->request, [this, v](beast::error_code failed, std::size_t) {
+                if (failed) return;
+                if (beast::websocket::is_upgrade(v->request))
+                    return take_(std::move(v->stream), v->request, std::move(v->buffer));
+                v->page.prepare_payload();
+                beast_http::async_write(v->stream, v->page, [v](beast::error_code, std::size_t) {});
+            });
+            accept();
+        });
+    }
+
+    asio::io_context context_{2};
+    tcp::acceptor acceptor_{context_, {asio::ip::make_address("127.0.0.1"), 0}};
+    upgrade_taker take_;
+    std::vector<std::thread> threads_;
+};
+
+void echo(server& s) {
+    s.on_connection([](connection& c) { c.emit_message("from " + std::string{c.request().remote_address()}); });
+    s.on_message([](connection& c, message_view m) { c.emit_message(m); });
+}
+
+/// How the stream is handed over.
+enum class by { socket, stream, wrapped };
+
+upgrade_taker taker(server& to, by how) {
+    return [&to, how](beast::tcp_stream s, const beast_http::request<beast_http::empty_body>& r,
+                      const beast::flat_buffer& b) {
+        if (how == by::socket) return to.adopt(s.release_socket(), r, b);
+        if (how == by::stream) return to.adopt(std::move(s), r, b);
+        to.adopt(wrapped_stream{std::move(s)}, r, b);
+    };
+}
+
+/// A server that listens nowhere, with two loops of its own in threads of its own.
+struct loops {
+    explicit loops(config c) : of{std::move(c)} { echo(of); }
+    server of;
+
+    /// Runs it as long as the result lives: less long than the io_context of what it adopts.
+    struct running {
+        explicit running(server& s) : of{s}, thread{[&s] { s.run(2); }} {}
+        ~running() {
+            of.stop();
+            thread.join();
+        }
+        running(const running&) = delete;
+        running& operator=(const running&) = delete;
+        server& of;
+        std::thread thread;
+    };
+};
+
+}  // namespace
+
+TEST_CASE("a connection that was read by Beast's HTTP server becomes one of this server, whatever its stream") {
+    const auto how = GENERATE(by::socket, by::stream, by::wrapped);
+    loops net{quiet(GENERATE(from_range(all_loops())),
+                    {.endpoint = "/ws", .max_message_size = 4U << 20U, .max_outbox_bytes = 16U << 20U})};
+    beast_server pages{taker(net.of, how)};
+    const loops::running runs{net.of};
+    CHECK(raw_client{pages.port()}.get("/").body == "a page of Beast's");
+    client one{pages.port(), "/ws"};
+    REQUIRE(one.status() == 101);
+    CHECK(one.receive() == "from 127.0.0.1");
+    one.send("hello");
+    CHECK(one.receive() == "hello");
+    const std::string big(3U << 20U, 'b');
+    for (int i = 0; i != 3; ++i) one.send(big);
+    for (int i = 0; i != 3; ++i) CHECK((one.receive() == big));
+    client two{pages.port(), "/ws"};
+    CHECK(two.receive() == "from 127.0.0.1");
+    CHECK(net.of.metrics().connections == 2);
+    one.close();
+    CHECK(eventually([&] { return net.of.metrics().sockets == 1; }));
+    two.drop();
+    CHECK(eventually([&] { return net.of.metrics().sockets == 0; }));
+}
+
+TEST_CASE("frames that came with the request are heard") {
+    const auto how = GENERATE(by::socket, by::wrapped);
+    loops net{quiet(GENERATE(from_range(all_loops())))};
+    beast_server pages{taker(net.of, how)};
+    const loops::running runs{net.of};
+    raw_client one{pages.port()};
+    std::string frames;
+    for (int i = 0; i != 50; ++i) frames += masked_frame(0x81, "early " + std::to_string(i));
+    one.send(upgrade_request() + frames);
+    CHECK(one.read_reply().status == 101);
+    CHECK(one.read_until("early 0") ==
+          "\x81\x0E"
+          "from 127.0.0.1\x81\x07"
+          "early 0");
+    CHECK(one.read_until("early 49").ends_with("early 49"));
+}
+
+TEST_CASE(
+    "what the server refuses is answered and closed: another path, a foreign origin, a bad version, one too many") {
+    const auto how = GENERATE(by::socket, by::wrapped);
+    auto c = quiet(loop_kind::automatic, {.endpoint = "/ws"});
+    c.listener.max_connections_per_address = 2;
+    loops net{std::move(c)};
+    beast_server pages{taker(net.of, how)};
+    const loops::running runs{net.of};
+    const auto status = [&](const std::string& path, const header_list& headers = {}) {
+        raw_client one{pages.port()};
+        one.send(upgrade_request(path, headers));
+        const auto reply = one.read_reply();
+        return std::to_string(reply.status) + (one.ends() ? "" : " stays");
+    };
+    CHECK(status("/other") == "404");
+    CHECK(status("/arke.js") == "404");
+    CHECK(status("/ws", {{"Origin", "http://evil.example"}}) == "403");
+    CHECK(eventually([&] { return net.of.metrics().sockets == 0; }));
+    raw_client one{pages.port()};
+    one.send(upgrade_request("/ws"));
+    CHECK(one.read_reply().status == 101);
+    raw_client two{pages.port()};
+    two.send(upgrade_request("/ws"));
+    CHECK(two.read_reply().status == 101);
+    CHECK(status("/ws") == "429");
+}
+
+TEST_CASE("a server in the same io_context takes over too") {
+    const auto how = GENERATE(by::socket, by::wrapped);
+    std::unique_ptr<server> s;
+    {
+        beast_server pages{[&](beast::tcp_stream stream, const beast_http::request<beast_http::empty_body>& r,
+                               const beast::flat_buffer& b) { taker(*s, how)(std::move(stream), r, b); }};
+        s = std::make_unique<server>(pages.context(), quiet(GENERATE(from_range(all_loops()))));
+        echo(*s);
+        client one{pages.port()};
+        CHECK(one.receive() == "from 127.0.0.1");
+        one.send("hello");
+        CHECK(one.receive() == "hello");
+        s->stop(1s);
+        CHECK(one.receive() == "close(1001 the server stops)");
+        s.reset();
+    }
+}
+
+TEST_CASE("a stop says goodbye to those that were adopted, and closes who comes later") {
+    const auto how = GENERATE(by::socket, by::wrapped);
+    loops net{quiet(GENERATE(from_range(all_loops())))};
+    beast_server pages{taker(net.of, how)};
+    const loops::running runs{net.of};
+    client one{pages.port()};
+    CHECK(one.receive() == "from 127.0.0.1");
+    net.of.stop(2s);
+    CHECK(one.receive() == "close(1001 the server stops)");
+    raw_client late{pages.port()};
+    late.send(upgrade_request());
+    CHECK(late.ends());
+}
+
+TEST_CASE("a slow reader of an adopted stream is held to its bound") {
+    loops net{quiet(loop_kind::automatic, {.max_outbox_bytes = 256 * 1024})};
+    net.of.on("flood", [](connection& c) {
+        for (int i = 0; i != 400; ++i) c.emit_message(std::string(64 * 1024, 'x'));
+    });
+    beast_server pages{taker(net.of, by::wrapped)};
+    const loops::running runs{net.of};
+    client one{pages.port()};
+    CHECK(one.receive() == "from 127.0.0.1");
+    one.emit("flood");
+    CHECK(eventually([&] { return net.of.metrics().closed.outbox_full == 1; }));
+}
+
+TEST_CASE("a stream that breaks at any operation ends its connection and nothing else") {
+    for (std::size_t failing = 1; failing != 14; ++failing) {
+        loops net{quiet(loop_kind::automatic)};
+        asio::io_context context;
+        auto work = asio::make_work_guard(context);
+        std::thread runs{[&] { context.run(); }};
+        {
+            const loops::running loops_run{net.of};
+            beast::test::fail_count breaks{failing};
+            beast::test::stream theirs{context};
+            beast::test::stream ours{context, breaks};
+            ours.connect(theirs);
+            beast_http::request<beast_http::empty_body> r{beast_http::verb::get, "/", 11};
+            r.set(beast_http::field::host, "localhost");
+            r.set(beast_http::field::upgrade, "websocket");
+            r.set(beast_http::field::connection, "Upgrade");
+            r.set(beast_http::field::sec_websocket_version, "13");
+            r.set(beast_http::field::sec_websocket_key, "dGhlIHNhbXBsZSBub25jZQ==");
+            net.of.adopt(std::move(ours), r, std::string_view{});
+            // Reads and writes.
+            for (int i = 0; i != 8; ++i) theirs.append(masked_frame(0x81, "message"));
+            theirs.close();
+            CHECK(eventually([&] { return net.of.metrics().sockets == 0; }));
+        }
+        work.reset();
+        runs.join();
+    }
+}
+
+TEST_CASE("an io_context that goes before the connections of its streams takes them with it") {
+    loops net{quiet(GENERATE(from_range(all_loops())))};
+    auto pages = std::make_unique<beast_server>(taker(net.of, by::wrapped));
+    const loops::running runs{net.of};
+    client one{pages->port()};
+    CHECK(one.receive() == "from 127.0.0.1");
+    pages.reset();
+    CHECK(one.receive().starts_with("closed") == false);
+    net.of.stop(10ms);
+}
