@@ -332,6 +332,26 @@ TEST_CASE("a coroutine may answer later; pipelined requests wait for it, and oth
     CHECK(one.read_reply().body == "now");
 }
 
+TEST_CASE("a client that ends its direction after its request still gets the answer of a coroutine") {
+    gate open;
+    journal seen;
+    running_server net{at_ws()};
+    net->post("/later", [&](const http_request& r) -> asio::awaitable<response> {
+        seen.add("begins");
+        co_await open.wait();
+        co_return response::text(std::string(300'000, r.body().front()));
+    });
+    net.start();
+    raw_client one{net.port(), 4096};
+    one.send(with_body("POST /later", "x") + with_body("POST /later", "y"));
+    one.shutdown();
+    seen.wait(1);
+    open.open();
+    CHECK(one.read_reply().body == std::string(300'000, 'x'));
+    CHECK(one.read_reply().body == std::string(300'000, 'y'));
+    CHECK(one.ends());
+}
+
 TEST_CASE("a coroutine that takes longer than answer_timeout is 503, and its answer goes nowhere") {
     gate open;
     journal seen;
