@@ -140,6 +140,9 @@ TEST_CASE("a server that is not who it should be is refused, and the error says 
         auto settings = trusting();
         settings.tls.ca = own.chain();
         CHECK(outcome(url_of(wrong), settings) == "connected");
+        // Beside those of the system.
+        settings.tls.system_ca = true;
+        CHECK(outcome(url_of(wrong), settings) == "connected");
         settings = trusting();
         settings.tls.verify = false;
         CHECK(outcome(url_of(wrong), settings) == "connected");

@@ -123,6 +123,25 @@ inline void use_certificate(SSL_CTX& c, const tls_certificate& from, const std::
     }
 }
 
+/// sk_X509_pop_free() is a macro.
+inline void free_certificates(STACK_OF(X509) * all) noexcept { sk_X509_pop_free(all, X509_free); }
+
+/// The authorities of the system, which all clients that live at a time share: to read them takes a tenth of a second and some MB.
+inline std::shared_ptr<X509_STORE> system_authorities() {
+    static std::mutex mutex;
+    static std::weak_ptr<X509_STORE> last;
+    const std::lock_guard lock{mutex};
+    auto there = last.lock();
+    if (there) return there;
+    there.reset(X509_STORE_new(), &X509_STORE_free);
+    if (!there) throw std::bad_alloc{};
+    // Where there are none, nobody is trusted: the handshake says so.
+    X509_STORE_set_default_paths(there.get());
+    ERR_clear_error();
+    last = there;
+    return there;
+}
+
 inline void trust(SSL_CTX& c, const std::vector<certificate_ptr>& authorities) {
     for (const auto& each : authorities) {
         if (X509_STORE_add_cert(SSL_CTX_get_cert_store(&c), each.get()) != 1) throw std::bad_alloc{};
@@ -252,8 +271,9 @@ public:
           verifies_{settings.verify} {
         auto& made = own_->context = detail::make_context(TLS_client_method(), settings.minimum_version);
         auto& c = *made;
-        if (settings.system_ca) SSL_CTX_set_default_verify_paths(&c);
-        if (!settings.ca_file.empty() || !settings.ca.empty())
+        const bool has_own = !settings.ca_file.empty() || !settings.ca.empty();
+        if (settings.verify && settings.system_ca) trust_system(c, has_own);
+        if (has_own)
             detail::trust(c,
                           detail::certificates_of(detail::pem_of(settings.ca_file, settings.ca, "tls.ca"), "tls.ca"));
         if (settings.verify) SSL_CTX_set_verify(&c, SSL_VERIFY_PEER, nullptr);
@@ -302,8 +322,19 @@ public:
     }
 
 private:
+    void trust_system(SSL_CTX& c, bool among_others) {
+        own_->authorities = detail::system_authorities();
+        if (!among_others) return SSL_CTX_set1_cert_store(&c, own_->authorities.get());
+        const std::unique_ptr<STACK_OF(X509), detail::openssl_deleter<&detail::free_certificates>> all{
+            X509_STORE_get1_all_certs(own_->authorities.get())};
+        for (int i = 0; i < (all ? sk_X509_num(all.get()) : 0); ++i)
+            X509_STORE_add_cert(SSL_CTX_get_cert_store(&c), sk_X509_value(all.get(), i));
+        SSL_CTX_set_default_verify_dir(&c);  // a folder is looked into when it is needed
+    }
+
     /// What streams keep.
     struct state {
+        std::shared_ptr<X509_STORE> authorities;  // of the system
         ssl_context_ptr context;
         std::mutex mutex;
         ssl_session_ptr last;  // to be resumed
