@@ -6,8 +6,11 @@
 #include <openssl/ssl.h>
 #include <sys/socket.h>
 
+#include <boost/asio/buffer.hpp>
+#include <boost/asio/generic/stream_protocol.hpp>
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/ip/tcp.hpp>
+#include <boost/asio/write.hpp>
 #include <cerrno>
 #include <cstddef>
 #include <cstdint>
@@ -30,11 +33,14 @@ struct tls_wish {
     std::string ciphers{};
     std::string protocols{};                 ///< Of ALPN, on the wire: "\x08http/1.1".
     std::shared_ptr<SSL_SESSION> session{};  ///< To be resumed.
+    std::string preface{};                   ///< Sent before TLS begins.
 };
 
 class tls_client {
 public:
-    explicit tls_client(std::uint16_t port, const tls_wish& wish = {})
+    explicit tls_client(std::uint16_t port, const tls_wish& wish = {}) : tls_client{local(port), wish} {}
+    /// At a tcp::endpoint, or one of UNIX-domain sockets.
+    explicit tls_client(const asio::generic::stream_protocol::endpoint& to, const tls_wish& wish = {})
         : socket_{io_}, context_{SSL_CTX_new(TLS_client_method()), &SSL_CTX_free} {
         auto* const c = context_.get();
         SSL_CTX_set_min_proto_version(c, wish.minimum);
@@ -75,8 +81,10 @@ public:
                                 static_cast<unsigned>(wish.protocols.size()));
         }
         if (wish.session) SSL_set_session(ssl_.get(), wish.session.get());
-        socket_.connect(local(port));
-        socket_.set_option(tcp::no_delay{true});
+        socket_.connect(to);
+        error ignored;
+        socket_.set_option(tcp::no_delay{true}, ignored);
+        asio::write(socket_, asio::buffer(wish.preface), ignored);
         timeval time{};
         time.tv_sec = static_cast<time_t>(patience.count());
         ::setsockopt(socket_.native_handle(), SOL_SOCKET, SO_RCVTIMEO, &time, sizeof time);
@@ -198,7 +206,7 @@ private:
     }
 
     asio::io_context io_;
-    tcp::socket socket_;
+    asio::generic::stream_protocol::socket socket_;
     std::shared_ptr<SSL_CTX> context_;
     std::shared_ptr<SSL_SESSION> session_;
     std::shared_ptr<SSL> ssl_;

@@ -1,8 +1,11 @@
 #include <arke/client.hpp>
 #include <arke/server.hpp>
 
+#include <boost/asio/local/stream_protocol.hpp>
+
 #include <chrono>
 #include <cstdio>
+#include <filesystem>
 #include <fstream>
 #include <memory>
 #include <optional>
@@ -338,6 +341,40 @@ TEST_CASE("stop() says goodbye through TLS, and cuts who does not answer") {
     CHECK(server.stop() == "");
     CHECK(client.read(4) == std::string{"\x88\x12\x03\xE9", 4});
     CHECK(stalled.ends());
+}
+
+#ifdef BOOST_ASIO_HAS_LOCAL_SOCKETS
+TEST_CASE("TLS on a UNIX-domain socket") {
+    const auto path = std::filesystem::temp_directory_path() / ("arke-tls-" + core::endpoint::random_id());
+    running_server server{secure(GENERATE(from_range(all_loops())))};
+    echo(server);
+    server->listen_unix(path.string());
+    server.start();
+    tls_client client{asio::local::stream_protocol::endpoint{path.string()}, trusting()};
+    REQUIRE(client.upgrade());
+    client.say("hello");
+    CHECK(client.hear() == "hello");
+    CHECK(server.stop() == "");
+    CHECK_FALSE(std::filesystem::exists(path));
+}
+#endif
+
+TEST_CASE("behind a proxy that says who comes, TLS begins behind its header") {
+    config settings = secure(GENERATE(from_range(all_loops())));
+    settings.listener.trusted_proxies = {"127.0.0.1"};
+    settings.listener.proxy_protocol = true;
+    journal seen;
+    running_server server{settings};
+    server->on_connection([&](connection& c) {
+        seen.add(std::string{c.request().remote_address()} + " " + std::string{c.request().tls()->version});
+    });
+    server.start();
+    auto wish = trusting();
+    wish.preface = "PROXY TCP4 192.0.2.7 127.0.0.1 12345 443\r\n";
+    tls_client client{server.port(), wish};
+    REQUIRE(client.upgrade());
+    CHECK(seen.wait(1) == "192.0.2.7 TLSv1.3");
+    CHECK_FALSE(tls_client{server.port(), trusting()}.is_connected());
 }
 
 TEST_CASE("a slow reader over TLS meets the same bounds") {
