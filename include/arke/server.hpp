@@ -272,7 +272,7 @@ public:
     }
 
     /// Serves the files of a folder below a prefix of the path. Endpoints, the client's scripts and routes come first. A folder is
-    /// its index.html; a file's name that begins with a dot is not served, and nothing outside of the folder is. One range is
+    /// its index.html; what begins with a dot is not served, but for /.well-known/, and nothing outside of the folder is. One range is
     /// sent where it is asked for; a file with its ".gz" beside it goes as that to who takes it.
     void files(std::string prefix, const std::string& folder);
 

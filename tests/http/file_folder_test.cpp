@@ -179,6 +179,28 @@ TEST_CASE("a folder whose own path is a link is served, also after the link has 
     CHECK(seen(get(folder, "/x.txt")) == "200 secret");
 }
 
+TEST_CASE("of the names that begin with a dot, only .well-known at the root is served") {
+    scratch s;
+    fs::create_directories(s.site() / ".well-known" / "acme-challenge");
+    fs::create_directories(s.site() / "sub" / ".well-known");
+    fs::create_directories(s.site() / ".well-known-not");
+    s.write(".well-known/acme-challenge/token", "proof");
+    s.write(".well-known/.hidden", "hidden");
+    s.write("sub/.well-known/x", "hidden");
+    s.write(".well-known-not/x", "hidden");
+    const file_folder folder{"/", s.site()};
+    CHECK(seen(get(folder, "/.well-known/acme-challenge/token")) == "200 proof");
+    CHECK(seen(get(folder, "/%2ewell-known/acme-challenge/token")) == "200 proof");
+    for (const auto path : {"/.well-known", "/.well-known/", "/.well-known/.hidden", "/.well-known/../app.js",
+                            "/.well-known/../../secret.txt", "/sub/.well-known/x", "/.well-known-not/x",
+                            "/.well-known//x", "/.WELL-KNOWN/acme-challenge/token"}) {
+        INFO(path);
+        CHECK(seen(get(folder, path)) == "404");
+    }
+    const file_folder challenges{"/.well-known/acme-challenge/", s.site() / "sub"};
+    CHECK(seen(get(challenges, "/.well-known/acme-challenge/")) == "200 <p>sub</p>");
+}
+
 TEST_CASE("a prefix is cut from the path") {
     scratch s;
     const file_folder folder{"/static", s.site()};

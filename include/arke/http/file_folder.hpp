@@ -6,8 +6,8 @@
 ///     auto reply = site.get("GET", "/index.html");
 ///
 /// What leaves is only what lies in the folder: a path is decoded once and must then be made of plain names; a symbolic link
-/// may lead from name to name within the folder, not out of it. Names that begin with a dot are not served. So
-/// `/../etc/passwd`, `/%2e%2e/`, `/a%00.html`, `//host/`, `/..\` and `/.git/config` are all 404, like a file that isn't there.
+/// may lead from name to name within the folder, not out of it. Names that begin with a dot are not served, but for `/.well-known/`.
+/// So `/../etc/passwd`, `/%2e%2e/`, `/a%00.html`, `//host/`, `/..\` and `/.git/config` are all 404, like a file that isn't there.
 /// The one race left is a writer inside the folder who swaps a directory for a link between the check and the open: who may
 /// write there already decides what is served.
 ///

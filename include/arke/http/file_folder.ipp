@@ -73,11 +73,16 @@ ARKE_COLD_INLINE file_reply not_found(bool head_only) {
 /// Whether a decoded path is "/" followed by plain names with single slashes between and perhaps one at the end.
 ARKE_COLD_INLINE bool is_plain_path(std::string_view path) noexcept {
     if (!path.starts_with('/') || !wire::is_utf8(path)) return false;
+    // Where certificates are asked for, and other things that the web has agreed on (RFC 8615).
+    constexpr std::string_view well_known = "/.well-known/";
+    const bool is_well_known = path.starts_with(well_known);
     for (std::size_t n = 0; n < path.size(); ++n) {
         const auto byte = static_cast<unsigned char>(path[n]);
         if (byte < 0x20 || byte == 0x7F || byte == '\\') return false;
         // A name may be neither empty nor begin with a dot, which takes "." and ".." along.
-        if (byte == '/' && n + 1 < path.size() && (path[n + 1] == '/' || path[n + 1] == '.')) return false;
+        const bool may_be_hidden = n == 0 && is_well_known;
+        if (byte == '/' && n + 1 < path.size() && !may_be_hidden && (path[n + 1] == '/' || path[n + 1] == '.'))
+            return false;
     }
     return true;
 }
