@@ -111,7 +111,7 @@ public:
                 if (stream) stream->close();
             }
         };
-        auto own = std::make_unique<owner>(std::move(stream));
+        std::unique_ptr<owner> own{new owner{std::move(stream)}};
         adopt(std::move(from.text), from.port, std::move(bytes),
               [own = std::move(own)](io::asio_loop& on, core::stream_user_ptr user) {
                   return io::stream_transport::attach(on, std::exchange(own->stream, nullptr), std::move(user));
