@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <array>
 #include <cstring>
+#include <ctime>
 #include <functional>
 #include <memory>
 #include <new>
@@ -507,6 +508,31 @@ TEST_CASE("a client resumes, until the certificates are read again") {
     two.carry();
     CHECK_FALSE(two.server->user->transport->tls()->resumed);
     CHECK(two.server->user->heard == "x");
+}
+
+TEST_CASE("a client resumes for two hours after its last whole handshake, however often it comes") {
+    // By TLS 1.3 each time gave it two hours more, also where its certificate had expired meanwhile.
+    static std::time_t now;
+    const auto begin = now = std::time(nullptr);
+    const struct turned_clock {
+        turned_clock() {
+            io::tls_clock = [] { return now; };
+        }
+        ~turned_clock() { io::tls_clock = before; }
+        std::time_t (*before)() = io::tls_clock;
+    } turned;
+    pair_of_halves two;
+    for (const auto& [minutes, resumes] : {std::pair{0, false}, std::pair{50, true}, std::pair{100, true},
+                                           std::pair{119, true}, std::pair{121, false}}) {
+        CAPTURE(minutes);
+        now = begin + 60 * minutes;
+        two.client->say("x");
+        two.carry();
+        two.server->say("y");
+        two.carry();
+        CHECK(two.server->user->transport->tls()->resumed == resumes);
+        two.meet();
+    }
 }
 
 TEST_CASE("a connection that finds no memory, at whatever step, ends alone and leaves nothing behind") {

@@ -6,7 +6,10 @@
 
 #include <boost/asio/ip/address.hpp>
 
+#include <chrono>
 #include <cstdint>
+#include <cstring>
+#include <ctime>
 #include <fstream>
 #include <functional>
 #include <iterator>
@@ -153,6 +156,9 @@ inline constexpr std::array<unsigned char, 9> http_1_1{8, 'h', 't', 't', 'p', '/
 
 }  // namespace detail
 
+/// The time of day by which sessions grow old; a test has one of its own.
+inline std::time_t (*tls_clock)() = [] { return std::time(nullptr); };
+
 /// The certificates of a server at one time.
 class tls_identities {
 public:
@@ -194,15 +200,42 @@ public:
     }
 
 private:
+    static constexpr std::chrono::seconds resumable_for = std::chrono::hours{2};
+
     /// By tickets, whose keys are each context's own and random. Nothing is kept here.
     static void set_resumption(SSL_CTX& c, bool on) {
         constexpr std::array<unsigned char, 4> name{'a', 'r', 'k', 'e'};
         SSL_CTX_set_session_cache_mode(&c, SSL_SESS_CACHE_OFF);
         SSL_CTX_set_session_id_context(&c, name.data(), name.size());
-        SSL_CTX_set_timeout(&c, 2 * 60 * 60);
+        SSL_CTX_set_timeout(&c, static_cast<long>(resumable_for.count()));
+        SSL_CTX_set_session_ticket_cb(&c, &write_ticket, &read_ticket, nullptr);
         if (on) return;
         SSL_CTX_set_options(&c, SSL_OP_NO_TICKET);
         SSL_CTX_set_num_tickets(&c, 0);
+    }
+
+    /// By TLS 1.3 each connection that resumes gets tickets as if it were new, so that who comes back in time, and who had a valid
+    /// certificate once, could do so for ever. So a ticket says when there was a whole handshake.
+    static int write_ticket(SSL* ssl, void*) {
+        auto* const session = SSL_get_session(ssl);
+        void* data = nullptr;
+        std::size_t size = 0;
+        if (SSL_SESSION_get0_ticket_appdata(session, &data, &size) == 1 && size == sizeof(std::time_t)) return 1;
+        const auto now = tls_clock();
+        return SSL_SESSION_set1_ticket_appdata(session, &now, sizeof now);
+    }
+
+    static SSL_TICKET_RETURN read_ticket(SSL*, SSL_SESSION* session, const unsigned char*, std::size_t,
+                                         SSL_TICKET_STATUS status, void*) {
+        if (status != SSL_TICKET_SUCCESS && status != SSL_TICKET_SUCCESS_RENEW) return SSL_TICKET_RETURN_IGNORE_RENEW;
+        void* data = nullptr;
+        std::size_t size = 0;
+        std::time_t then = 0;
+        if (SSL_SESSION_get0_ticket_appdata(session, &data, &size) != 1 || size != sizeof then)
+            return SSL_TICKET_RETURN_IGNORE_RENEW;
+        std::memcpy(&then, data, sizeof then);
+        if (tls_clock() - then > resumable_for.count()) return SSL_TICKET_RETURN_IGNORE_RENEW;
+        return status == SSL_TICKET_SUCCESS ? SSL_TICKET_RETURN_USE : SSL_TICKET_RETURN_USE_RENEW;
     }
 
     static int choose_protocol(SSL*, const unsigned char** chosen, unsigned char* size, const unsigned char* offered,
