@@ -535,6 +535,80 @@ TEST_CASE("a client resumes for two hours after its last whole handshake, howeve
     }
 }
 
+TEST_CASE("what is said while a message of TLS's own has come in part waits for the rest of it") {
+    // OpenSSL takes nothing then, which was held for the end of the connection.
+    const std::shared_ptr<SSL_CTX> context{SSL_CTX_new(TLS_server_method()), &SSL_CTX_free};
+    const auto pem = [](const std::string& text) {
+        return BIO_new_mem_buf(text.data(), static_cast<int>(text.size()));
+    };
+    const auto chain = own_certificate().chain();
+    const auto key = own_certificate().key();
+    const io::bio_ptr chain_in{pem(chain)};
+    const io::bio_ptr key_in{pem(key)};
+    const io::certificate_ptr certificate{PEM_read_bio_X509(chain_in.get(), nullptr, nullptr, nullptr)};
+    const io::key_ptr own_key{PEM_read_bio_PrivateKey(key_in.get(), nullptr, nullptr, nullptr)};
+    REQUIRE(SSL_CTX_use_certificate(context.get(), certificate.get()) == 1);
+    REQUIRE(SSL_CTX_use_PrivateKey(context.get(), own_key.get()) == 1);
+    // Tickets of several records.
+    SSL_CTX_set_max_send_fragment(context.get(), 512);
+    SSL_CTX_set_num_tickets(context.get(), 1);
+    SSL_CTX_set_session_ticket_cb(
+        context.get(),
+        [](SSL* ssl, void*) {
+            const std::string long_text(1500, 't');
+            return SSL_SESSION_set1_ticket_appdata(SSL_get_session(ssl), long_text.data(), long_text.size());
+        },
+        [](SSL*, SSL_SESSION*, const unsigned char*, std::size_t, SSL_TICKET_STATUS, void*) -> SSL_TICKET_RETURN {
+            return SSL_TICKET_RETURN_IGNORE_RENEW;
+        },
+        nullptr);
+    const io::ssl_ptr server{SSL_new(context.get())};
+    auto* const in = BIO_new(BIO_s_mem());
+    auto* const out = BIO_new(BIO_s_mem());
+    SSL_set_bio(server.get(), in, out);
+    SSL_set_accept_state(server.get());
+    std::string heard;
+    const auto hear = [&](const std::string& bytes) {
+        if (!bytes.empty()) BIO_write(in, bytes.data(), static_cast<int>(bytes.size()));
+        char text[100];
+        std::size_t count = 0;
+        while (SSL_read_ex(server.get(), text, sizeof text, &count) == 1) heard.append(text, count);
+    };
+    const auto said = [&] {
+        std::string bytes(BIO_ctrl_pending(out), ' ');
+        if (!bytes.empty()) BIO_read(out, bytes.data(), static_cast<int>(bytes.size()));
+        return bytes;
+    };
+
+    const bool in_batches = GENERATE(false, true);
+    virtual_loop loop{0, 16 * 1024, in_batches};
+    const auto layer = io::openssl_provider.for_client(client_settings(), "localhost");
+    half client{loop, *layer};
+    client.say("first ");
+    hear(client.take());
+    client.below->arrives(said());
+    hear(client.take());
+    CHECK(heard == "first ");
+    const auto ticket = said();
+    REQUIRE(ticket.size() > 1500);
+    client.below->arrives(std::string_view{ticket}.substr(0, 700));
+    if (in_batches) {
+        client.user->out = "second ";
+        loop.in_turn_do([&] { client.user->transport->queue(client.user->out); });
+    } else {
+        client.say("second ");
+    }
+    CHECK(client.user->heard == "");
+    CHECK(client.user->out == "second ");
+    client.below->arrives(std::string_view{ticket}.substr(700));
+    hear(client.take());
+    CHECK(heard == "first second ");
+    client.say("third");
+    hear(client.take());
+    CHECK(heard == "first second third");
+    CHECK(client.user->heard == "");
+}
+
 TEST_CASE("a connection that finds no memory, at whatever step, ends alone and leaves nothing behind") {
     REQUIRE(fails_with_us);
     const std::size_t times = GENERATE(std::size_t{1}, memory_shortage::for_good);

@@ -153,7 +153,8 @@ private:
     void tell_end(error_code why);
     void count_failure() noexcept;
     /// The peer's goodbye is its own: what we have to say still goes out.
-    bool is_broken() const noexcept { return below_ == nullptr || broken_ || (end_ && *end_); }
+    bool is_broken() const noexcept { return below_ == nullptr || broken_ || has_failed(); }
+    bool has_failed() const noexcept { return end_ && *end_; }
 
     core::loop& loop_;
     core::transport* below_ = nullptr;
@@ -354,6 +355,11 @@ inline void tls_stream::read() {
         }
         if (came != outcome::done) break;
     }
+    // Something was to be sent in the midst of a message of TLS's own.
+    if (wants_room_ && !waiting_ && !is_broken() && SSL_in_init(ssl_.get()) == 0) {
+        wants_room_ = false;
+        user_->tell<&core::stream_user::on_writable>();
+    }
     if (end_ && below_ != nullptr && !paused_) tell_end(*end_);
 }
 
@@ -437,13 +443,14 @@ inline error_code tls_stream::flush(std::string& out) {
     }
 }
 
-/// Makes records of it, at the end of memory().out.
+/// Makes records of it, at the end of memory().out. False: it has_failed(), or SSL has heard a part of a message of TLS's own, such as
+/// a ticket, and takes nothing before the rest has come.
 inline bool tls_stream::encrypt(core::segment plain) {
     ERR_clear_error();
     std::size_t done = 0;
     const int result = SSL_write_ex(ssl_.get(), plain.data(), plain.size(), &done);
     if (result == 1) return true;
-    if (judge(result) == outcome::wants_bytes) end_ = make_tls_error(tls_fault::other);
+    judge(result);
     return false;
 }
 
@@ -490,7 +497,11 @@ inline core::send_result tls_stream::send(std::span<const core::segment> pieces)
             }
             plain = {m.gathered.get(), size};
         }
-        if (!encrypt(plain)) return fail_soon(*end_);
+        if (!encrypt(plain)) {
+            if (has_failed()) return fail_soon(*end_);
+            wants_room_ = true;
+            break;
+        }
         sent += plain.size();
         unsent += plain.size();
         if (unsent != ahead) continue;
@@ -511,7 +522,11 @@ inline void tls_stream::queue(core::segment piece) {
     if (is_broken() || !established_ || waiting_ || piece.size() > ahead || piece.size() + 512 > room)
         return tell(send({&piece, 1}));
     m.out.clear();
-    if (!encrypt(piece)) return tell(fail_soon(*end_));
+    if (!encrypt(piece)) {
+        if (has_failed()) return tell(fail_soon(*end_));
+        wants_room_ = true;
+        return tell({0, flush(m.out)});
+    }
     if (m.out.size() > room) {
         const auto error = flush(m.out);
         return tell({error ? 0 : piece.size(), error});
@@ -557,7 +572,7 @@ inline void tls_stream::on_writable() {
 
 /// close_notify.
 inline void tls_stream::say_goodbye() {
-    if (!established_ || broken_ || (end_ && *end_)) return;
+    if (!established_ || broken_ || has_failed()) return;
     auto& out = memory().out;
     out.clear();
     ERR_clear_error();
