@@ -377,6 +377,29 @@ TEST_CASE("a connection that ends gives back what it kept, and idle ones keep no
     }
 }
 
+TEST_CASE("what a connection keeps for compression is what the config says") {
+    const auto kept = [](const compression_config& c) {
+        scripted_server server{with(c)};
+        auto& one = server.connect_deflating();
+        one.sends(client_frame(0xC1, one.deflated(news(1))));
+        server.in_turn([&] { one.self().emit_message(news(2)); });
+        one.heard();
+        // Its end gives all of it back, and the connection itself.
+        const auto before = arke::test::bytes_held();
+        one.hangs_up();
+        server.settle();
+        return (before - arke::test::bytes_held()) / 1024;
+    };
+    CHECK(kept({}) < 2);
+    const auto most = kept(keeping);
+    CHECK(most >= 262 + 38);
+    CHECK(most < 262 + 39 + 3);
+    auto small = keeping;
+    small.send_window_bits = small.receive_window_bits = 11;
+    small.memory_level = 4;
+    CHECK(kept(small) < 22 + 9 + 3);
+}
+
 TEST_CASE(
     "where there is no memory to compress or inflate, a connection ends or misses a message, and its context is "
     "right") {
