@@ -286,8 +286,8 @@ std::vector<row> all_rows() {
     body("a length and an encoding", "Content-Length: 3\r\nTransfer-Encoding: chunked\r\n");
     body("an encoding and a length", "Transfer-Encoding: chunked\r\nContent-Length: 3\r\n");
     body("a length of none and an encoding", "Content-Length: 0\r\nTransfer-Encoding: chunked\r\n");
-    for (const auto encoding : {"xchunked", "chunked, identity", "identity", "chunked, chunked",
-                                "chunked;a=b", "\"chunked\"", "chunk", ""}) {
+    for (const auto encoding :
+         {"xchunked", "chunked, identity", "identity", "chunked, chunked", "chunked;a=b", "\"chunked\"", "chunk", ""}) {
         body("the encoding \""s + encoding + "\"", "Transfer-Encoding: "s + encoding + "\r\n");
     }
     body("an encoding that nobody here can read", "Transfer-Encoding: gzip, chunked\r\n", "501 close end");
