@@ -62,7 +62,7 @@ struct scene {
         CHECK(stream.misuse == "");
     }
     std::string told() const { return text + (stream.is_closed ? "closed" : ""); }
-    auto refused() const { return loop->counters().bad_proxy_headers.get(); }
+    auto refusals() const { return loop->counters().bad_proxy_headers.get(); }
 };
 
 const std::string header = "PROXY TCP4 192.0.2.7 10.0.0.1 1 2\r\n";
@@ -70,64 +70,64 @@ const std::string header = "PROXY TCP4 192.0.2.7 10.0.0.1 1 2\r\n";
 }  // namespace
 
 TEST_CASE("what follows the header is for whoever comes after it, at every cut") {
-    const std::string all = header + "GET / and more";
-    for (std::size_t cut = 0; cut <= all.size(); ++cut) {
-        scene s;
-        s.loop->pass(10);
-        if (cut != 0) s.stream.arrives(std::string_view{all}.substr(0, cut));
-        if (cut != all.size()) s.stream.arrives(std::string_view{all}.substr(cut));
-        CHECK(s.told() == "192.0.2.7 1 by 1000: GET / and more");
-        CHECK(s.refused() == 0);
-        CHECK(s.load->connections == 1);
+    const std::string whole = header + "GET / and more";
+    for (std::size_t cut = 0; cut <= whole.size(); ++cut) {
+        scene it;
+        it.loop->pass(10);
+        if (cut != 0) it.stream.arrives(std::string_view{whole}.substr(0, cut));
+        if (cut != whole.size()) it.stream.arrives(std::string_view{whole}.substr(cut));
+        CHECK(it.told() == "192.0.2.7 1 by 1000: GET / and more");
+        CHECK(it.refusals() == 0);
+        CHECK(it.load->connections == 1);
         // The gate has nothing to do with it any more.
-        s.stream.ends();
-        s.loop->pass(5000);
-        CHECK(s.told() == "192.0.2.7 1 by 1000: GET / and more|end");
+        it.stream.ends();
+        it.loop->pass(5000);
+        CHECK(it.told() == "192.0.2.7 1 by 1000: GET / and more|end");
     }
 }
 
 TEST_CASE("byte by byte it is the same") {
-    scene s;
-    for (const char c : header + "GET") s.stream.arrives({&c, 1});
-    CHECK(s.told() == "192.0.2.7 1 by 1000: GET");
+    scene it;
+    for (const char c : header + "GET") it.stream.arrives({&c, 1});
+    CHECK(it.told() == "192.0.2.7 1 by 1000: GET");
 }
 
 TEST_CASE("a connection without a header is closed at its first byte, and counted") {
-    scene s;
-    s.stream.arrives("GET / HTTP/1.1\r\n");
-    CHECK(s.told() == "closed");
-    CHECK(s.stream.was_reset);
-    CHECK(s.refused() == 1);
+    scene it;
+    it.stream.arrives("GET / HTTP/1.1\r\n");
+    CHECK(it.told() == "closed");
+    CHECK(it.stream.was_reset);
+    CHECK(it.refusals() == 1);
 }
 
 TEST_CASE("half a header is waited for until the deadline, and not a tick longer") {
-    scene s;
-    s.stream.arrives(header.substr(0, 20));
-    s.loop->pass(990);
-    CHECK(s.told() == "");
-    s.loop->pass(30);
-    CHECK(s.told() == "closed");
-    CHECK(s.refused() == 1);
+    scene it;
+    it.stream.arrives(header.substr(0, 20));
+    it.loop->pass(990);
+    CHECK(it.told() == "");
+    it.loop->pass(30);
+    CHECK(it.told() == "closed");
+    CHECK(it.refusals() == 1);
 }
 
 TEST_CASE("who goes in the midst of the header is closed") {
-    scene s;
-    s.stream.arrives(header.substr(0, 20));
-    s.stream.ends();
-    CHECK(s.told() == "closed");
-    CHECK(s.refused() == 1);
+    scene it;
+    it.stream.arrives(header.substr(0, 20));
+    it.stream.ends();
+    CHECK(it.told() == "closed");
+    CHECK(it.refusals() == 1);
 }
 
 TEST_CASE("a server that stops does not wait for headers") {
-    scene s;
-    s.loop->in_turn_do([&] { s.gate->tell<&core::stream_user::on_stop>(); });
-    CHECK(s.told() == "closed");
-    CHECK(s.refused() == 0);
+    scene it;
+    it.loop->in_turn_do([&] { it.gate->tell<&core::stream_user::on_stop>(); });
+    CHECK(it.told() == "closed");
+    CHECK(it.refusals() == 0);
 }
 
 TEST_CASE("without memory for what comes after the header the connection ends") {
-    scene s;
-    s.throws = true;
-    s.stream.arrives(header);
-    CHECK(s.told() == "closed");
+    scene it;
+    it.throws = true;
+    it.stream.arrives(header);
+    CHECK(it.told() == "closed");
 }

@@ -31,7 +31,6 @@ using namespace std::chrono_literals;
 namespace beast = boost::beast;
 namespace beast_http = boost::beast::http;
 namespace asio = boost::asio;
-using tcp = asio::ip::tcp;
 
 namespace {
 

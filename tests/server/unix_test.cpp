@@ -1,5 +1,10 @@
 #include <arke/arke.hpp>
 
+#include <boost/asio/local/stream_protocol.hpp>
+#include <boost/asio/read_until.hpp>
+#include <boost/asio/use_future.hpp>
+#include <boost/asio/write.hpp>
+
 #ifdef BOOST_ASIO_HAS_LOCAL_SOCKETS
 
 #include <sys/stat.h>

@@ -35,7 +35,6 @@ using namespace arke::test;
 using namespace std::chrono_literals;
 namespace asio = boost::asio;
 namespace beast = boost::beast;
-using tcp = asio::ip::tcp;
 
 namespace {
 

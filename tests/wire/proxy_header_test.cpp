@@ -51,11 +51,11 @@ std::string read_at_every_cut(std::string_view bytes) {
         if (parts != whole) return whole + ", but cut at " + std::to_string(cut) + " " + parts;
     }
     proxy_header_reader reader;
-    std::size_t used = 0;
-    for (const char c : bytes) {
-        if (reader.feed({&c, 1}) != proxy_header_reader::result::more) break;
-        used += reader.consumed();
-    }
+    auto result = proxy_header_reader::result::more;
+    for (std::size_t at = 0; at != bytes.size() && result == proxy_header_reader::result::more; ++at)
+        result = reader.feed(bytes.substr(at, 1));
+    if ((result == proxy_header_reader::result::refused) != (whole == "refused"))
+        return whole + ", but not in single bytes";
     return whole;
 }
 
