@@ -451,6 +451,10 @@ private:
         const bool is_full = there >= most;
         if (s->listener.proxy_protocol && s->trusted.contains(std::string_view{a.address}))
             return wait_for_header(s, *best, tls, std::move(a), is_full);
+        if (tls && !s->may_begin_tls(a.address, best->clock())) {
+            counters.turned_away.add();
+            return;
+        }
         boost::intrusive_ptr<http::session> made{new http::session{s, *best, a.address, a.port}};
         const int refusal = is_full ? 503 : s->enter(*made, a.address) ? 0 : 429;
         // The socket belongs to the post until it runs; a loop that has ended drops the post.
@@ -473,6 +477,10 @@ private:
                          core::transport& t, const std::optional<wire::proxy_header_reader::address>& source,
                          std::span<char> rest, core::millis deadline) {
             const auto from = source ? io::remote_end{source->text, source->port} : own;
+            if (tls && !s->may_begin_tls(from.address, on.now())) {
+                on.counters().turned_away.add();
+                return t.close(false);
+            }
             boost::intrusive_ptr<http::session> made{new http::session{s, on, from.address, from.port}};
             const int refusal = is_full ? 503 : s->enter(*made, from.address) ? 0 : 429;
             core::stream_user* hears = made.get();

@@ -12,6 +12,7 @@
 #include <boost/asio/ip/tcp.hpp>
 #include <boost/asio/write.hpp>
 #include <cerrno>
+#include <csignal>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -71,6 +72,8 @@ public:
             static_cast<tls_client*>(SSL_CTX_get_app_data(SSL_get_SSL_CTX(ssl)))->session_ = {made, &SSL_SESSION_free};
             return 1;
         });
+        // OpenSSL writes to a socket by write(): of a server that has gone it would end the program.
+        std::signal(SIGPIPE, SIG_IGN);
         ssl_.reset(SSL_new(c), &SSL_free);
         if (!wish.name.empty()) {
             SSL_set_tlsext_host_name(ssl_.get(), wish.name.c_str());

@@ -434,3 +434,14 @@ TEST_CASE("an expired certificate is taken, and said") {
     const server made{c};
     CHECK(lines.text() == "TLS: certificates[0] (CN=stale) has expired; clients will refuse it");
 }
+
+TEST_CASE("TLS handshakes of one address have the bound of handshakes: one more is closed before it begins") {
+    running_server server{secure(GENERATE(from_range(all_loops())),
+                                 {.listener = {.max_handshakes_per_second = 1, .handshake_burst = 3}})};
+    echo(server);
+    server.start();
+    for (int i = 0; i != 3; ++i) CHECK(tls_client{server.port(), trusting()}.is_connected());
+    CHECK_FALSE(tls_client{server.port(), trusting()}.is_connected());
+    CHECK(server->metrics().turned_away == 1);
+    CHECK(server->metrics().tls.failed == 0);
+}

@@ -176,8 +176,9 @@ struct listener_config {
     /// have none; what looks like one is a bad request.
     bool proxy_protocol = false;
 
-    /// Upgrades that one address may ask for in a second; 0 is no bound. The last 65,536 addresses that came near to it are
-    /// remembered. At the bound: 429 with Retry-After. UNIX-domain sockets have no address, and no bound.
+    /// Upgrades that one address may ask for in a second, and, counted apart, TLS handshakes that it may begin; 0 is no bound. The
+    /// last 65,536 addresses that came near to it are remembered. At the bound: 429 with Retry-After, and a TLS connection is closed
+    /// before it costs anything. UNIX-domain sockets have no address, and no bound.
     std::size_t max_handshakes_per_second = 0;
 
     /// How many may come at once after a silence. 0: as many as in a second.

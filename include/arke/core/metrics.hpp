@@ -32,8 +32,9 @@ struct traffic_metrics {
 /// What has happened since the start. `Count` is a number in a snapshot, and a counter where a loop counts.
 template <class Count>
 struct event_metrics {
-    Count accepted{};     ///< TCP connections that were taken.
-    Count turned_away{};  ///< Of these, closed without an answer: while stopping, or far over max_connections.
+    Count accepted{};  ///< TCP connections that were taken.
+    /// Of these, closed without an answer: while stopping, far over max_connections, or by TLS over max_handshakes_per_second.
+    Count turned_away{};
 
     /// TLS, of the ports and clients that have it.
     struct {

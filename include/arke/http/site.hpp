@@ -35,6 +35,9 @@ struct site {
     /// How often each address may ask for an upgrade; nothing: as often as it likes.
     std::optional<core::address_rates> handshakes;
 
+    /// The same for TLS handshakes, which come before anybody is asked for anything and cost a hundred times as much.
+    std::optional<core::address_rates> tls_handshakes;
+
     /// Takes the settings over. Before the server serves.
     void configure(const listener_config& settings) {
         listener = settings;
@@ -42,12 +45,19 @@ struct site {
         load->max_per_address = settings.max_connections_per_address;
         for (const auto& each : settings.trusted_proxies) trusted.add(each);
         const core::rate most{settings.max_handshakes_per_second, settings.handshake_burst};
-        if (most.is_bounded()) handshakes.emplace(most);
+        if (!most.is_bounded()) return;
+        handshakes.emplace(most);
+        tls_handshakes.emplace(most);
     }
 
     /// Whether limits of addresses count this one: it is known, and no proxy's.
     bool counts(std::string_view address) const noexcept {
         return !address.empty() && !wire::is_unix(address) && !trusted.contains(address);
+    }
+
+    /// Whether this address may begin one more TLS handshake now; it counts then.
+    bool may_begin_tls(std::string_view address, core::millis now) {
+        return !tls_handshakes || !counts(address) || tls_handshakes->enter(wire::address_group(address), now) == 0;
     }
 
     /// Whether there may be one more connection of this address; it counts then, unless it is no address that is counted.

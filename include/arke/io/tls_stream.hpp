@@ -522,6 +522,8 @@ inline void tls_stream::queue(core::segment piece) {
     if (is_broken() || !established_ || waiting_ || piece.size() > ahead || piece.size() + 512 > room)
         return tell(send({&piece, 1}));
     m.out.clear();
+    // Before there is a record: one that is lost is a gap, which the peer takes for a forgery.
+    if (!m.batch) m.batch = std::make_unique_for_overwrite<char[]>(tls_memory::batch_size);
     if (!encrypt(piece)) {
         if (has_failed()) return tell(fail_soon(*end_));
         wants_room_ = true;
@@ -531,7 +533,6 @@ inline void tls_stream::queue(core::segment piece) {
         const auto error = flush(m.out);
         return tell({error ? 0 : piece.size(), error});
     }
-    if (!m.batch) m.batch = std::make_unique_for_overwrite<char[]>(tls_memory::batch_size);
     queued_ = {m.batch.get() + m.batch_used, m.out.copy(m.batch.get() + m.batch_used, m.out.size())};
     queued_plain_ = piece.size();
     m.batch_used += m.out.size();
@@ -594,7 +595,7 @@ inline void tls_stream::close(bool reset) {
     // Records that were not taken are lost. Our goodbye may be, for then the peer at least has all that was.
     reset = reset || waiting_ != nullptr;
     try {
-        if (!reset && !shut_) say_goodbye();
+        if (!reset && !shut_ && queued_.empty()) say_goodbye();
     } catch (...) {
         reset = true;
     }
