@@ -35,7 +35,7 @@ std::string prices(std::size_t size, int seed = 0) {
     std::string out;
     for (int n = seed; out.size() < size; ++n)
         out +=
-            R"({"symbol":"ARKE)" + std::to_string(n % 7) + R"(","price":)" + std::to_string(n * 7919 % 10'007) + "},";
+            R"({"symbol":"ARKE)" + std::to_string(n % 7) + R"(","price":)" + std::to_string(n % 10'007 * 7919 % 10'007) + "},";
     return out.substr(0, size);
 }
 

@@ -51,7 +51,8 @@ private:
 
     /// Has f(*this) run in a turn of the loop, unless it is closed by then. From the stream's executor.
     template <class F>
-    void in_turn(F f) noexcept;
+    bool in_turn(F f) noexcept;
+    void let_go() noexcept;
 
     asio_loop_ptr loop_;
     std::shared_ptr<core::byte_stream> stream_;

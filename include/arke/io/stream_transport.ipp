@@ -29,25 +29,26 @@ ARKE_COLD_INLINE core::transport* stream_transport::attach(asio_loop& on, std::s
 }
 
 template <class F>
-void stream_transport::in_turn(F f) noexcept {
+bool stream_transport::in_turn(F f) noexcept {
     try {
         loop_->post_to_strand([self = boost::intrusive_ptr<stream_transport>{this}, f] {
             if (!self->user_) return;
             const core::loop::turn guard{*self->loop_};
             if (self->user_) f(*self);
         });
+        return true;
     } catch (...) {
-        // No memory for it: it cannot go on.
-        stream_->close();
+        return false;
     }
 }
 
 ARKE_COLD_INLINE void stream_transport::read() {
     if (reading_ || has_news_ || paused_ || ended_ || !user_) return;
-    stream_->read_some(in_.data(), in_.size(),
-                       [self = boost::intrusive_ptr<stream_transport>{this}](error_code ec, std::size_t n) {
-                           self->in_turn([ec, n](stream_transport& s) { s.on_read(ec, n); });
-                       });
+    stream_->read_some(
+        in_.data(), in_.size(),
+        [self = boost::intrusive_ptr<stream_transport>{this}, stream = stream_](error_code ec, std::size_t n) {
+            if (!self->in_turn([ec, n](stream_transport& s) { s.on_read(ec, n); })) stream->close();
+        });
     reading_ = true;
 }
 
@@ -99,9 +100,10 @@ ARKE_COLD_INLINE void stream_transport::queue(core::segment piece) {
 ARKE_COLD_INLINE void stream_transport::write() {
     if (!writing_.empty() || waiting_.empty()) return;
     writing_.swap(waiting_);
-    stream_->write(writing_, [self = boost::intrusive_ptr<stream_transport>{this}](error_code ec, std::size_t) {
-        self->in_turn([ec](stream_transport& s) { s.on_written(ec); });
-    });
+    stream_->write(writing_,
+                   [self = boost::intrusive_ptr<stream_transport>{this}, stream = stream_](error_code ec, std::size_t) {
+                       if (!self->in_turn([ec](stream_transport& s) { s.on_written(ec); })) stream->close();
+                   });
 }
 
 ARKE_COLD_INLINE void stream_transport::on_written(const error_code& ec) {
@@ -127,9 +129,10 @@ ARKE_COLD_INLINE void stream_transport::pause_reads(bool pause) {
     if (pause || !user_) return;
     if (!has_news_) return read();
     // Not from within a call of the user.
-    in_turn([](stream_transport& s) {
+    const bool is_coming = in_turn([](stream_transport& s) {
         if (s.has_news_ && !s.paused_) s.tell_read();
     });
+    if (!is_coming) stream_->close();
 }
 
 ARKE_COLD_INLINE void stream_transport::shutdown() {
@@ -139,15 +142,17 @@ ARKE_COLD_INLINE void stream_transport::shutdown() {
 
 ARKE_COLD_INLINE void stream_transport::end_our_direction() {
     shut_ = false;
-    stream_->shut_down([self = boost::intrusive_ptr<stream_transport>{this}](error_code, std::size_t both) {
-        if (both != 0) self->in_turn([](stream_transport& s) { s.tell_end({}); });
-    });
+    stream_->shut_down(
+        [self = boost::intrusive_ptr<stream_transport>{this}, stream = stream_](error_code, std::size_t both) {
+            if (both != 0 && !self->in_turn([](stream_transport& s) { s.tell_end({}); })) stream->close();
+        });
 }
 
 ARKE_COLD_INLINE void stream_transport::close(bool) {
     if (!user_) return;
     loop_->remove_stream(*this);
     stream_->close();
+    let_go();
     loop_->retire(std::exchange(user_, nullptr));
     loop_->retire(boost::intrusive_ptr<stream_transport>{this, false});
 }
@@ -158,9 +163,13 @@ ARKE_COLD_INLINE void stream_transport::drop() noexcept {
     } catch (...) {
         // No memory for it: it ends with the last operation.
     }
+    let_go();
     user_->cancel();
     user_.reset();
     intrusive_ptr_release(this);
 }
+
+// What the loop has under way may be freed with its io_context, and later than the one that the stream lives in.
+ARKE_COLD_INLINE void stream_transport::let_go() noexcept { const auto gone = std::exchange(stream_, nullptr); }
 
 }  // namespace arke::io
