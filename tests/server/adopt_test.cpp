@@ -257,13 +257,13 @@ TEST_CASE("a slow reader of an adopted stream is held to its bound") {
 
 TEST_CASE("a stream that breaks at any operation ends its connection and nothing else") {
     for (std::size_t failing = 1; failing != 14; ++failing) {
+        beast::test::fail_count breaks{failing};  // operations ask it as long as the context runs
         loops net{quiet(loop_kind::automatic)};
         asio::io_context context;
         auto work = asio::make_work_guard(context);
         std::thread runs{[&] { context.run(); }};
         {
             const loops::running loops_run{net.of};
-            beast::test::fail_count breaks{failing};
             beast::test::stream theirs{context};
             beast::test::stream ours{context, breaks};
             ours.connect(theirs);

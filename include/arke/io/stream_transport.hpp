@@ -49,7 +49,7 @@ private:
     void tell_read();
     void tell_end(const error_code& why);
 
-    /// Has f(*this) run in a turn of the loop, unless it is closed by then. From the stream's executor.
+    /// Has f(*this) run in a turn of the loop, unless it is closed by then. From the stream's executor. False: no memory for it.
     template <class F>
     bool in_turn(F f) noexcept;
     void let_go() noexcept;
