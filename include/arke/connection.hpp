@@ -53,6 +53,13 @@ inline constexpr not_me_t not_me{};
 /// The name that not_me had in 2016.
 inline constexpr not_me_t broadcast{};
 
+namespace detail {
+
+/// Does it with those of them who are connected to this machine.
+void act_here(core::endpoint& on, const core::address& to, const core::action& what);
+
+}  // namespace detail
+
 /// Whom a message is for. Made by to(...), used at once or kept.
 ///
 /// A plain name is an id where one of that name is connected, else a room. Whoever is meant twice gets the message once; an
@@ -141,6 +148,7 @@ private:
     }
 
     void deliver(const outgoing& out) const;
+    void act(const core::action& what) const;
 
     template <class T, class Token>
     auto put(const event_view& event, std::chrono::milliseconds timeout, Token&& token) const {
@@ -398,6 +406,7 @@ private:
     friend class asker<connection>;
     template <class Base>
     friend struct detail::coroutine_runner;
+    friend void detail::act_here(core::endpoint&, const core::address&, const core::action&);
     friend void detail::put_request(const core::peer_ptr&, const core::requests::pointer&, message_ptr,
                                     std::chrono::milliseconds) noexcept;
 

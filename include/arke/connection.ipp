@@ -76,19 +76,36 @@ ARKE_COLD_INLINE void target::ask_each(const std::function<core::requests::point
     });
 }
 
+ARKE_COLD_INLINE void detail::act_here(core::endpoint& on, const core::address& to, const core::action& what) {
+    using is = core::action::what;
+    switch (what.is) {
+        case is::disconnect:
+            on.for_each(to, [what](core::peer& p) { connection::of(p).disconnect(what.code, what.text); });
+            break;
+        case is::join:
+            on.for_each(
+                to, [room = what.text](core::peer& p) { connection::of(p).join(room); }, what.text);
+            break;
+        case is::leave: on.for_each(to, [room = what.text](core::peer& p) { connection::of(p).leave(room); }); break;
+    }
+}
+
+ARKE_COLD_INLINE void target::act(const core::action& what) const {
+    detail::act_here(*owner_, to_, what);
+    if (const auto& link = owner_->link()) link->act(to_, what);
+}
+
 ARKE_COLD_INLINE void target::disconnect(close_code code, std::string_view reason) const {
     detail::check_close(code, reason);  // here: on the loops an exception would meet nobody
-    owner_->for_each(to_,
-                     [code, text = std::string{reason}](core::peer& p) { connection::of(p).disconnect(code, text); });
+    act({core::action::what::disconnect, code, std::string{reason}});
 }
 
 ARKE_COLD_INLINE void target::join(std::string_view room) const {
-    owner_->for_each(
-        to_, [text = std::string{room}](core::peer& p) { connection::of(p).join(text); }, room);
+    act({core::action::what::join, {}, std::string{room}});
 }
 
 ARKE_COLD_INLINE void target::leave(std::string_view room) const {
-    owner_->for_each(to_, [text = std::string{room}](core::peer& p) { connection::of(p).leave(text); });
+    act({core::action::what::leave, {}, std::string{room}});
 }
 
 // -------------------------------------------------------------------------------------------------------------- handle

@@ -1,8 +1,10 @@
 #pragma once
 
 #include <arke/adopt.hpp>
+#include <arke/base/cluster_config.hpp>
 #include <arke/base/config.hpp>
 #include <arke/connection.hpp>
+#include <arke/core/cluster_member.hpp>
 #include <arke/route.hpp>
 
 #include <boost/asio/any_io_executor.hpp>
@@ -24,8 +26,13 @@ class io_context;
 
 namespace arke {
 
+class cluster_handle;
+
 namespace detail {
 class server_state;
+core::cluster_place cluster_place_of(const server_state& s);
+void join_cluster(server_state& s, std::shared_ptr<core::cluster_member> as);
+std::shared_ptr<core::cluster_member> cluster_of(const server_state& s);
 void add_route(server_state& s, std::string_view method, std::string path,
                std::unique_ptr<http::route_handler> handler);
 }  // namespace detail
@@ -306,6 +313,32 @@ public:
     /// Threads: any. After stop() the connection is closed.
     template <class Stream, class Request, class Buffer>
     void adopt(Stream stream, const Request& request, const Buffer& buffer);
+
+    /// Makes this server one of many: what is said here by to(...) reaches those it names on all servers that share a broker, and
+    /// theirs reaches here. Include the backplane's header:
+    ///
+    ///     #include <arke/cluster/redis.hpp>
+    ///     server.cluster(arke::redis_backplane{"redis://localhost"});
+    ///
+    /// Those here are told first, and never wait for the broker. The others hear it at most once, in the order of one server and
+    /// room; whether they do is not certain: without the broker (cluster().state()) what is said waits up to
+    /// cluster_config::max_outgoing_bytes. A plain name is an id where one of that name is connected, elsewhere a room. Who joins
+    /// a room hears what other servers say there as soon as the broker has heard of it; see cluster_handle. What a connection
+    /// is asked (ask()), find() and members() are of this server.
+    ///
+    /// Throws std::invalid_argument for a config that cannot work; std::logic_error when it serves already, or is in a cluster.
+    template <class Backplane>
+    void cluster(Backplane backplane, cluster_config settings = {}) {
+        const auto place = detail::cluster_place_of(*server_);
+        detail::join_cluster(*server_, make_cluster_member(place, std::make_unique<Backplane>(std::move(backplane)),
+                                                           std::move(settings)));
+    }
+
+    /// The other servers, and what is asked of all: see arke/cluster/handle.hpp, which the backplanes include.
+    template <class Handle = cluster_handle>
+    Handle cluster() const {
+        return Handle{detail::cluster_of(*server_), this->state_};
+    }
 
     /// The port of the last listen(); 0 before.
     std::uint16_t port() const noexcept;

@@ -37,7 +37,7 @@ public:
     ARKE_COLD ~server_state() {
         // Nothing runs our own loops any more. With a caller's io_context, other threads may: what stop() has posted there ends
         // them.
-        if (foreign_ == nullptr) const teardown now{acceptors_, loops_, site_->endpoints};
+        if (foreign_ == nullptr) const teardown now{acceptors_, loops_, site_->endpoints, site_->cluster};
     }
 
     ARKE_COLD void add_endpoint(const core::endpoint_ptr& added) {
@@ -53,7 +53,18 @@ public:
         for (auto& l : loops_) added->add_loop(*l);
         added->share_load(site_->load);
         site_->endpoints.push_back(added);
+        if (site_->cluster) site_->cluster->add(added);
     }
+
+    ARKE_COLD core::cluster_place cluster_place() const {
+        check_not_serving("cluster()");
+        if (site_->cluster)
+            throw std::logic_error{"arke: cluster(): this server is in a cluster already; give it one backplane"};
+        return {loops_.front(), site_->endpoints, &act_here};
+    }
+
+    void join_cluster(std::shared_ptr<core::cluster_member> as) { site_->cluster = std::move(as); }
+    const std::shared_ptr<core::cluster_member>& cluster() const noexcept { return site_->cluster; }
 
     ARKE_COLD void add_files(std::string prefix, const std::string& folder) {
         check_not_serving("files()");
@@ -198,7 +209,7 @@ public:
                 }
                 return;
             }
-            const auto end = std::make_shared<teardown>(acceptors_, loops_, site_->endpoints);
+            const auto end = std::make_shared<teardown>(acceptors_, loops_, site_->endpoints, site_->cluster);
             for (const auto& l : loops_) {
                 goodbyes.push_back(std::make_shared<farewell>(l, foreign_ == nullptr, end, deadline, told_by));
                 goodbyes_.emplace_back(goodbyes.back());
@@ -226,13 +237,16 @@ private:
         std::vector<std::shared_ptr<io::acceptor>> acceptors;
         loop_list loops;
         std::vector<core::endpoint_ptr> endpoints;
+        std::shared_ptr<core::cluster_member> cluster;
 
-        teardown(std::vector<std::shared_ptr<io::acceptor>> a, loop_list l, std::vector<core::endpoint_ptr> e)
-            : acceptors{std::move(a)}, loops{std::move(l)}, endpoints{std::move(e)} {}
+        teardown(std::vector<std::shared_ptr<io::acceptor>> a, loop_list l, std::vector<core::endpoint_ptr> e,
+                 std::shared_ptr<core::cluster_member> c)
+            : acceptors{std::move(a)}, loops{std::move(l)}, endpoints{std::move(e)}, cluster{std::move(c)} {}
         teardown(const teardown&) = delete;
         teardown& operator=(const teardown&) = delete;
         ARKE_COLD ~teardown() {
             for (const auto& a : acceptors) a->close();
+            if (cluster) cluster->close();
             for (const auto& l : loops) l->shut_down();
             for (const auto& e : endpoints) e->clear();
         }
@@ -338,6 +352,8 @@ private:
                 for (const auto& user : loop_->users())
                     user->tell<&core::stream_user::on_end>(boost::asio::error::operation_aborted);
             }
+            // On the loop that it lives on.
+            if (end_->cluster && loop_->index() == 0) end_->cluster->close();
             auto* const own = owns_context_ ? &loop_->context() : nullptr;
             loop_->shut_down();
             if (own != nullptr) own->stop();
@@ -526,6 +542,14 @@ ARKE_COLD_INLINE std::shared_ptr<server_state> make_server(boost::asio::io_conte
 }
 
 ARKE_COLD_INLINE void add_endpoint(server_state& s, const core::endpoint_ptr& added) { s.add_endpoint(added); }
+
+ARKE_COLD_INLINE core::cluster_place cluster_place_of(const server_state& s) { return s.cluster_place(); }
+
+ARKE_COLD_INLINE void join_cluster(server_state& s, std::shared_ptr<core::cluster_member> as) {
+    s.join_cluster(std::move(as));
+}
+
+ARKE_COLD_INLINE std::shared_ptr<core::cluster_member> cluster_of(const server_state& s) { return s.cluster(); }
 
 ARKE_COLD_INLINE void add_files(server_state& s, std::string prefix, const std::string& folder) {
     s.add_files(std::move(prefix), folder);

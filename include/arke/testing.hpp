@@ -717,7 +717,7 @@ private:
             clients_.emplace_back([this] { settle(); }, on, hub().protocol_at(speaks), this->settings().event_prefix);
         on.in_turn_do([&] {
             if (id.empty() && this->settings().id_generator) id = this->settings().id_generator(r);
-            if (id.empty()) id = core::endpoint::random_id();
+            if (id.empty()) id = hub().make_id();
             std::string rest{early};
             std::optional<wire::deflate_answer> deflate;
             const auto& compression = this->settings().compression;

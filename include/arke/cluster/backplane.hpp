@@ -22,6 +22,11 @@ public:
     /// Twice is harmless, if the two are no more than a thousand messages apart.
     virtual void received(std::string_view payload) = 0;
 
+    /// Around several calls of received(), where a read has brought several messages: what they cause is sent at once. On the
+    /// executor only, one within another not.
+    virtual void begin_burst() {}
+    virtual void end_burst() noexcept {}
+
     /// What is published goes out from now on, and every channel of subscribe() is subscribed to again.
     virtual void connected() = 0;
 

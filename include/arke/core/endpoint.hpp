@@ -74,6 +74,13 @@ public:
     /// An id nobody can guess.
     static std::string random_id();
 
+    /// The same for a new connection: in a cluster it begins with the name of this server there.
+    std::string make_id() const {
+        auto id = random_id();
+        if (const auto& cluster = link()) id.replace(0, cluster->id_prefix().size(), cluster->id_prefix());
+        return id;
+    }
+
 private:
     struct cached {
         std::uint64_t version = ~std::uint64_t{0};

@@ -213,7 +213,7 @@ ARKE_COLD_INLINE std::string endpoint::random_id() {
     constexpr std::string_view letters = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
     thread_local std::random_device source;
     std::string id;
-    while (id.size() != 15) {
+    while (id.size() != cluster_link::generated_id_size) {
         // Five characters for each draw: 62^5 divides 2^32 with a remainder that is thrown away.
         constexpr std::uint32_t range = 62U * 62U * 62U * 62U * 62U;
         constexpr std::uint32_t limit = ~std::uint32_t{0} / range * range;

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <arke/base/config.hpp>
+#include <arke/core/cluster_link.hpp>
 #include <arke/core/peer.hpp>
 #include <arke/event/protocol.hpp>
 
@@ -203,12 +204,25 @@ public:
     std::vector<std::string> rooms() const;
     std::vector<std::string> members(std::string_view name) const;
 
+    /// Whether a name is that of a room with members here, or of a connection.
+    bool is_occupied(std::string_view name) const;
+
+    // --- other machines
+
+    /// Other machines hear from now on what is said here. Before the first connection; once.
+    void link(cluster_link_ptr to) { link_ = std::move(to); }
+    const cluster_link_ptr& link() const noexcept { return link_; }
+
     // --- messages
 
     /// Throws std::invalid_argument when no protocol of this endpoint can carry the event.
     void check(const outgoing& out) const;
 
+    /// To those it names on all machines.
     void deliver(const address& to, const outgoing& out);
+
+    /// To those of them who are here.
+    void deliver_here(const address& to, const outgoing& out);
 
     /// Calls f(peer&) for everyone the address names, on their loops. Where f joins a room, `joins` is its name: what the
     /// caller says to it next then reaches those loops.
@@ -236,6 +250,15 @@ private:
     void count_in(std::string_view name, const loop& on);
     void count_out(std::string_view name, const loop& on) noexcept;
 
+    // With the index locked, as the change itself.
+    void tell_link(std::string_view name) noexcept {
+        if (link_) link_->changed(name);
+    }
+    void tell_link_of(const peer& p) noexcept {
+        if (link_ && !link_->made(p.id())) link_->changed(p.id());
+    }
+
+    cluster_link_ptr link_;
     std::vector<std::unique_ptr<shard>> shards_;
     std::vector<loop_ptr> loops_;
     std::atomic<std::size_t> size_{0};

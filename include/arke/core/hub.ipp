@@ -433,6 +433,7 @@ ARKE_COLD_INLINE hub::admission hub::admit(peer& p) {
         if (holder == ids_.end()) {
             ids_.emplace(&p);
             replaced.reset();
+            tell_link_of(p);
         } else {
             if (settings().on_duplicate_id == duplicate_id::refuse) return admission::refused;
             change_places(holder);
@@ -467,6 +468,7 @@ ARKE_INLINE void hub::forget(peer& p) noexcept {
     if (found != ids_.end() && found->get() == &p) {
         held = *found;
         ids_.erase(found);
+        tell_link_of(p);
     }
 }
 
@@ -542,7 +544,10 @@ ARKE_COLD_INLINE std::vector<peer_ptr> hub::peers() const {
 ARKE_INLINE void hub::count_in(std::string_view name, const loop& on) {
     auto found = room_loops_.find(name);
     // The first place of all needs no memory.
-    if (found == room_loops_.end()) found = room_loops_.try_emplace(std::string{name}).first;
+    if (found == room_loops_.end()) {
+        found = room_loops_.try_emplace(std::string{name}).first;
+        tell_link(name);
+    }
     const auto index = static_cast<std::uint32_t>(on.index());
     for (auto& p : found->second) {
         if (p.loop == index) {
@@ -563,7 +568,10 @@ ARKE_INLINE void hub::count_out(std::string_view name, const loop& on) noexcept 
         if (--it->count == 0) presences.erase(it);
         break;
     }
-    if (presences.empty()) room_loops_.erase(found);
+    if (!presences.empty()) return;
+    // The name may be the room's own.
+    tell_link(found->first);
+    room_loops_.erase(found);
 }
 
 ARKE_INLINE hub::joined hub::join(peer& p, std::string_view name) {
@@ -630,6 +638,11 @@ ARKE_COLD_INLINE std::vector<std::string> hub::members(std::string_view name) co
     return all;
 }
 
+ARKE_COLD_INLINE bool hub::is_occupied(std::string_view name) const {
+    const std::lock_guard lock{index_mutex_};
+    return ids_.contains(name) || room_loops_.contains(name);
+}
+
 ARKE_INLINE void hub::check(const outgoing& out) const {
     std::string why;
     for (std::size_t i = 0; i != protocol_count(); ++i) {
@@ -680,6 +693,11 @@ ARKE_INLINE recipients hub::resolve(const address& to, places& where) const {
 }
 
 ARKE_INLINE void hub::deliver(const address& to, const outgoing& out) {
+    deliver_here(to, out);
+    if (link_) link_->deliver(to, out);
+}
+
+ARKE_INLINE void hub::deliver_here(const address& to, const outgoing& out) {
     places where;
     const auto found = resolve(to, where);
     message_ptr shared;

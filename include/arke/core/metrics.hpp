@@ -112,6 +112,30 @@ struct loop_metrics {
     std::array<std::uint64_t, steps.size() + 1> turns_by_time{};
 };
 
+/// A server's share in a cluster. Emits that the others miss are dropped, too_big or lost; emits count here once, also for many rooms.
+struct cluster_metrics {
+    bool present = false;     ///< Whether there is a cluster. Without one the rest is zero, and Prometheus is not told.
+    bool degraded = false;    ///< cluster_state::degraded.
+    std::uint64_t nodes = 0;  ///< Servers that are there, this one included.
+    std::uint64_t waiting_bytes = 0;  ///< What waits for the broker.
+    std::uint64_t published = 0;  ///< Messages that the broker has taken; one for each channel that an emit goes to.
+    std::uint64_t published_bytes = 0;
+    std::uint64_t received = 0;  ///< Messages that came from it, our own included.
+    std::uint64_t received_bytes = 0;
+    std::uint64_t delivered = 0;      ///< Emits of others that were told here.
+    std::uint64_t dropped = 0;        ///< Emits over cluster_config::max_outgoing_bytes.
+    std::uint64_t too_big = 0;        ///< Emits that are larger than the broker takes.
+    std::uint64_t lost = 0;           ///< Messages that were under way when the connection to the broker broke.
+    std::uint64_t malformed = 0;      ///< What came and is not of Arke.
+    std::uint64_t newer = 0;          ///< What came and is of a later version.
+    std::uint64_t duplicates = 0;     ///< What came again, and was passed over.
+    std::uint64_t late_answers = 0;   ///< Answers of other servers for which nobody waits any more.
+    std::uint64_t subscriptions = 0;  ///< Channels that are subscribed to.
+    std::uint64_t round_trips = 0;    ///< Times that the broker was asked something, publishing not counted.
+    std::uint64_t connections = 0;    ///< Times that the broker was connected to.
+    std::uint64_t degradations = 0;   ///< Times that `degraded` became true.
+};
+
 /// What server.metrics() returns: a snapshot by value. Loops count without locks, so figures of one moment may differ by what
 /// happens while they are read.
 struct metrics : event_metrics<std::uint64_t> {
@@ -120,6 +144,7 @@ struct metrics : event_metrics<std::uint64_t> {
     std::uint64_t outbox_bytes =
         0;  ///< What waits for peers that read slowly. A frame that many wait for counts for each.
     std::vector<loop_metrics> loops;
+    cluster_metrics cluster;
 
     std::uint64_t answered(int status) const noexcept;
 

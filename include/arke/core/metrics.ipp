@@ -159,6 +159,36 @@ ARKE_COLD_INLINE std::string metrics::prometheus() const {
         out.add("arke_loop_longest_handler_seconds", "The longest that the input of one connection took", "gauge",
                 label, detail::seconds(l.longest_handler));
     });
+    if (!cluster.present) return out.take();
+    const auto gauge = [&](const char* family, const char* help, std::uint64_t value) {
+        out.add(family, help, "gauge", {}, value);
+    };
+    const auto count = [&](const char* family, const char* help, const char* label, std::uint64_t value) {
+        out.add(family, help, "counter", label, value);
+    };
+    gauge("arke_cluster_degraded", "Whether nothing comes back from the broker", cluster.degraded ? 1 : 0);
+    gauge("arke_cluster_nodes", "Servers that are there, this one included", cluster.nodes);
+    gauge("arke_cluster_waiting_bytes", "What waits for the broker", cluster.waiting_bytes);
+    gauge("arke_cluster_subscriptions", "Channels that are subscribed to", cluster.subscriptions);
+    count("arke_cluster_published_total", "Messages that the broker has taken", "", cluster.published);
+    count("arke_cluster_published_bytes_total", "Bytes that the broker has taken", "", cluster.published_bytes);
+    count("arke_cluster_received_total", "Messages from the broker", "", cluster.received);
+    count("arke_cluster_received_bytes_total", "Bytes from the broker", "", cluster.received_bytes);
+    count("arke_cluster_delivered_total", "Emits of other servers that were told here", "", cluster.delivered);
+    constexpr const char* missed = "arke_cluster_missed_total";
+    constexpr const char* missed_help = "Messages that the other servers miss";
+    count(missed, missed_help, "reason=\"dropped\"", cluster.dropped);
+    count(missed, missed_help, "reason=\"too_big\"", cluster.too_big);
+    count(missed, missed_help, "reason=\"lost\"", cluster.lost);
+    constexpr const char* ignored = "arke_cluster_ignored_total";
+    constexpr const char* ignored_help = "Messages from the broker that were passed over";
+    count(ignored, ignored_help, "reason=\"malformed\"", cluster.malformed);
+    count(ignored, ignored_help, "reason=\"newer\"", cluster.newer);
+    count(ignored, ignored_help, "reason=\"duplicate\"", cluster.duplicates);
+    count(ignored, ignored_help, "reason=\"late_answer\"", cluster.late_answers);
+    count("arke_cluster_round_trips_total", "Times that the broker was asked something", "", cluster.round_trips);
+    count("arke_cluster_connections_total", "Times that the broker was connected to", "", cluster.connections);
+    count("arke_cluster_degradations_total", "Times that the broker was lost", "", cluster.degradations);
     return out.take();
 }
 

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <arke/base/config.hpp>
+#include <arke/core/cluster_member.hpp>
 #include <arke/core/endpoint.hpp>
 #include <arke/core/rate_limit.hpp>
 #include <arke/http/file_folder.hpp>
@@ -25,6 +26,9 @@ struct site {
     route_table routes;
     std::vector<std::unique_ptr<file_folder>> folders;
     std::atomic<bool> stopping{false};
+
+    /// Null: this server is alone.
+    std::shared_ptr<core::cluster_member> cluster;
 
     /// Of requests whose handlers have not ended, too.
     std::atomic<std::size_t> body_bytes{0};
@@ -98,6 +102,7 @@ struct site {
     arke::metrics metrics() const {
         arke::metrics all;
         for (const auto& e : endpoints) e->add_metrics(all, e == endpoints.front());
+        if (cluster) cluster->add_metrics(all);
         return all;
     }
 

@@ -35,7 +35,7 @@ ARKE_COLD_INLINE core::peer_ptr handshake::make(core::loop& on, upgrade* agreed)
     const auto& settings = to_->settings();
     std::string id = agreed != nullptr ? agreed->id() : std::string{};
     if (id.empty() && settings.id_generator) id = settings.id_generator(asked_);
-    if (id.empty()) id = core::endpoint::random_id();
+    if (id.empty()) id = to_->make_id();
     if (!wire::is_utf8(id)) throw std::runtime_error{"id_generator returned an id that is not UTF-8"};
     if (agreed != nullptr) subprotocol_ = agreed->subprotocol();
     std::size_t protocol = 0;

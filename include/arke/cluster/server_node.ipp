@@ -1,0 +1,149 @@
+#pragma once
+
+#include <arke/cluster/server_node.hpp>
+
+#if defined(__unix__)
+#include <unistd.h>
+#endif
+
+namespace arke::cluster {
+
+namespace detail {
+
+inline cluster_config with_name(cluster_config settings) {
+    if (!settings.name.empty()) return settings;
+#if defined(__unix__)
+    std::array<char, 80> host{};
+    if (::gethostname(host.data(), host.size() - 1) == 0 && wire::is_utf8(host.data())) settings.name = host.data();
+    settings.name += "-" + std::to_string(::getpid());
+#endif
+    return settings;
+}
+
+}  // namespace detail
+
+ARKE_COLD_INLINE server_node::server_node(const core::cluster_place& place, std::unique_ptr<backplane> carrier,
+                                          cluster_config settings)
+    : held_{place.loop},
+      loop_{&static_cast<io::asio_loop&>(*place.loop)},
+      first_{place.endpoints.front()},
+      act_here_{place.act_here},
+      carrier_{std::move(carrier)},
+      node_{detail::with_name(std::move(settings)), *this, carrier_.get()} {}
+
+ARKE_COLD_INLINE void server_node::begin(const core::cluster_place& place) {
+    for (const auto& e : place.endpoints) add(e);
+    if (!carrier_) return;
+    timer_.emplace(loop_->context());
+    loop_->post_to_strand([self = shared_from_this()] {
+        if (self->closed_) return;
+        try {
+            self->carrier_->start(self->loop_->context(), self->loop_->strand(), *self);
+        } catch (const std::exception& e) {
+            self->log(std::string{"cluster: "} + e.what());
+            self->disconnected(e.what());
+        }
+        self->work();
+    });
+}
+
+ARKE_COLD_INLINE void server_node::add(const core::endpoint_ptr& endpoint) {
+    node_.add(endpoint, {shared_from_this(), &node_});
+}
+
+ARKE_COLD_INLINE void server_node::close() noexcept {
+    if (std::exchange(closed_, true)) return;
+    timer_.reset();
+    try {
+        node_.close(loop_->clock());
+    } catch (...) {
+        // No memory: the others notice by the silence.
+    }
+    burst_.reset();
+}
+
+template <class F>
+void server_node::hop(F&& f) {
+    if (loop_->in_turn() || loop_->is_between_turns()) {
+        loop_->dispatch([&] {
+            if (!closed_) f();
+        });
+    } else {
+        loop_->post([self = shared_from_this(), f = std::forward<F>(f)]() mutable {
+            if (!self->closed_) f();
+        });
+    }
+}
+
+ARKE_INLINE void server_node::received(std::string_view payload) {
+    if (loop_->in_turn() || loop_->is_between_turns()) {
+        loop_->dispatch([&] {
+            if (!closed_) node_.received(payload, loop_->now());
+        });
+    } else {
+        loop_->post([self = shared_from_this(), bytes = std::string{payload}] {
+            if (!self->closed_) self->node_.received(bytes, self->loop_->now());
+        });
+    }
+}
+
+ARKE_COLD_INLINE void server_node::connected() {
+    hop([this] { node_.connected(loop_->now()); });
+}
+
+ARKE_COLD_INLINE void server_node::disconnected(std::string_view why) {
+    hop([this, text = std::string{why}] { node_.disconnected(text, loop_->now()); });
+}
+
+ARKE_COLD_INLINE void server_node::subscribed(std::uint64_t number) {
+    hop([this, number] { node_.subscribed(number); });
+}
+
+ARKE_COLD_INLINE void server_node::wake() noexcept {
+    try {
+        // Later, and not within the call: many messages of a turn go to the broker together.
+        loop_->post_to_strand([self = shared_from_this()] { self->work(); });
+    } catch (...) {
+        // The next heartbeat does it.
+    }
+}
+
+ARKE_COLD_INLINE void server_node::work() {
+    if (closed_) return;
+    core::millis next = core::timing_wheel::never;
+    const core::loop::turn guard{*loop_};
+    try {
+        next = node_.work(loop_->now());
+    } catch (const std::exception& e) {
+        log(std::string{"cluster: "} + e.what());
+        next = loop_->now() + 100;
+    }
+    if (!timer_ || next == core::timing_wheel::never) return;
+    timer_->expires_at(std::chrono::steady_clock::time_point{std::chrono::milliseconds{next}});
+    timer_->async_wait(loop_->on_strand([self = shared_from_this()](const error_code& ec) {
+        if (!ec) self->work();
+    }));
+}
+
+ARKE_COLD_INLINE void server_node::log(std::string_view line) noexcept {
+    first_->try_to_log([&] { return std::string{line}; });
+}
+
+ARKE_COLD_INLINE void server_node::state_changed(const cluster_state& state) {
+    if (on_state) return on_state(state);
+    log(state.degraded ? "cluster: degraded: " + state.why : std::string{"cluster: the broker is there"});
+}
+
+}  // namespace arke::cluster
+
+namespace arke::core {
+
+ARKE_COLD_INLINE std::shared_ptr<cluster_member> make_cluster_member(const cluster_place& place,
+                                                                     std::unique_ptr<backplane> carrier,
+                                                                     cluster_config settings) {
+    auto made = std::make_shared<cluster::server_node>(place, std::move(carrier), std::move(settings));
+    made->begin(place);
+    return made;
+}
+
+}  // namespace arke::core
