@@ -10,6 +10,9 @@
 #include <arke/arke.hpp>
 
 #include <arke/client.ipp>
+#include <arke/cluster/envelope.ipp>
+#include <arke/cluster/node.ipp>
+#include <arke/cluster/server_node.ipp>
 #include <arke/connection.ipp>
 #include <arke/core/endpoint.ipp>
 #include <arke/core/flood_guard.ipp>

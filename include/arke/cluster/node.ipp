@@ -58,8 +58,8 @@ ARKE_COLD_INLINE void check_config(const cluster_config& c) {
     const auto fits = [](char ch) { return detail::is_plain(ch) || ch == '-' || ch == '_' || ch == '.'; };
     if (!std::all_of(c.prefix.begin(), c.prefix.end(), fits) || c.prefix.front() == '.' || c.prefix.back() == '.' ||
         c.prefix.find("..") != std::string::npos) {
-        refuse("prefix is \"" + arke::detail::printable(c.prefix) +
-               "\"; use letters, digits, '-', '_', and single dots between them");
+        refuse("prefix is " + arke::detail::printable(c.prefix) +
+               "; use letters, digits, '-', '_', and single dots between them");
     }
 }
 
