@@ -1,4 +1,6 @@
 // What the fuzzers call of arke/src.hpp: all but the sockets, which would take most of the time to compile.
+#include <arke/cluster/envelope.ipp>
+#include <arke/cluster/node.ipp>
 #include <arke/connection.ipp>
 #include <arke/core/endpoint.ipp>
 #include <arke/core/flood_guard.ipp>
