@@ -3,6 +3,7 @@
 #include <arke/cluster/node.hpp>
 
 #include <algorithm>
+#include <exception>
 #include <random>
 #include <stdexcept>
 #include <utility>
@@ -249,8 +250,8 @@ ARKE_COLD_INLINE cluster_state node::state() const {
 
 ARKE_COLD_INLINE bool node::is_settled() const {
     const std::lock_guard lock{mutex_};
-    return carrier_ == nullptr ||
-           (!state_.degraded && in_force_ == wanted_ && wanted_ != 0 && changed_.empty() && !changed_all_);
+    return carrier_ == nullptr || (!state_.degraded && in_force_ == wanted_ && wanted_ != 0 && !updating_ &&
+                                   changed_.empty() && !changed_all_);
 }
 
 ARKE_COLD_INLINE void node::note_changed(const core::endpoint* endpoint, std::string_view name) noexcept {
@@ -323,9 +324,23 @@ ARKE_COLD_INLINE void node::update_subscriptions(millis now) {
         changed.swap(changed_);
         all = std::exchange(changed_all_, false);
         endpoints = endpoints_;
+        updating_ = true;
     }
     std::vector<std::string> added;
     std::vector<std::string> removed;
+    // Without memory it is all looked at once more.
+    struct undo {
+        node& self;
+        std::vector<std::string>& added;
+        int exceptions = std::uncaught_exceptions();
+        ~undo() {
+            if (std::uncaught_exceptions() == exceptions) return;
+            for (const auto& channel : added) self.interests_.erase(channel);
+            const std::lock_guard lock{self.mutex_};
+            self.updating_ = false;
+            self.changed_all_ = true;
+        }
+    } const guard{*this, added};
     if (wanted_ == 0) {
         if (is_server_) added.push_back(channels_.nodes());
         added.push_back(channels_.node(info_.id));
@@ -373,12 +388,14 @@ ARKE_COLD_INLINE void node::update_subscriptions(millis now) {
         }
     }
     leave_lingering(now, removed);
-    if (added.empty() && removed.empty()) return;
+    const bool any = !added.empty() || !removed.empty();
     std::uint64_t number = 0;
     {
         const std::lock_guard lock{mutex_};
-        number = ++wanted_;
+        updating_ = false;
+        if (any) number = ++wanted_;
     }
+    if (!any) return;
     carrier_->subscribe(added, removed, number);
 }
 
@@ -743,6 +760,7 @@ ARKE_COLD_INLINE void node::close(millis now) {
 ARKE_COLD_INLINE void node::add_metrics(cluster_metrics& to) const {
     const auto get = [](const std::atomic<std::uint64_t>& c) { return c.load(std::memory_order_relaxed); };
     to.present = true;
+    to.settled = is_settled();
     {
         const std::lock_guard lock{mutex_};
         to.degraded = state_.degraded;

@@ -71,6 +71,7 @@ private:
     std::unique_ptr<backplane> carrier_;
     std::optional<io::own_timer> timer_;
     std::optional<core::loop::turn> burst_;
+    bool started_ = false;
     bool closed_ = false;
     cluster::node node_;
 };

@@ -37,6 +37,7 @@ ARKE_COLD_INLINE void server_node::begin(const core::cluster_place& place) {
     timer_.emplace(loop_->context());
     loop_->post_to_strand([self = shared_from_this()] {
         if (self->closed_) return;
+        self->started_ = true;
         try {
             self->carrier_->start(self->loop_->context(), self->loop_->strand(), *self);
         } catch (const std::exception& e) {
@@ -109,7 +110,7 @@ ARKE_COLD_INLINE void server_node::wake() noexcept {
 }
 
 ARKE_COLD_INLINE void server_node::work() {
-    if (closed_) return;
+    if (closed_ || (carrier_ && !started_)) return;
     core::millis next = core::timing_wheel::never;
     const core::loop::turn guard{*loop_};
     try {

@@ -115,6 +115,7 @@ struct loop_metrics {
 /// A server's share in a cluster. Emits that the others miss are dropped, too_big or lost; emits count here once, also for many rooms.
 struct cluster_metrics {
     bool present = false;     ///< Whether there is a cluster. Without one the rest is zero, and Prometheus is not told.
+    bool settled = false;     ///< Whether everybody here hears what others say in the rooms joined so far.
     bool degraded = false;    ///< cluster_state::degraded.
     std::uint64_t nodes = 0;  ///< Servers that are there, this one included.
     std::uint64_t waiting_bytes = 0;  ///< What waits for the broker.
