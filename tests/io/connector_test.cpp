@@ -69,6 +69,24 @@ struct silent {
 
 }  // namespace
 
+TEST_CASE("a strand is as good as a loop: whoever has only that connects by it") {
+    asio::io_context context;
+    std::optional<io::connected> result;
+    tcp::acceptor server{context, local()};
+    const auto strand = asio::make_strand(context);
+    const auto c =
+        io::connector::start({context, strand}, "127.0.0.1", server.local_endpoint().port(), [&](io::connected what) {
+            CHECK(strand.running_in_this_thread());
+            result.emplace(std::move(what));
+        });
+    CHECK_FALSE(result);
+    context.run_for(20s);
+    REQUIRE(result);
+    CHECK(result->why == "");
+    CHECK(result->address == "127.0.0.1");
+    CHECK(result->socket);
+}
+
 TEST_CASE("addresses take turns by their families, beginning with that of the first; at most sixteen are tried") {
     CHECK(in_turns({}).empty());
     CHECK(in_turns({"::1"}) == "::1");

@@ -24,10 +24,20 @@ struct connected {
 /// The order in which addresses are tried (RFC 8305 §4): the families take turns, beginning with that of the first. At most 16.
 std::vector<asio::ip::tcp::endpoint> in_turns(const std::vector<asio::ip::tcp::endpoint>& addresses);
 
+/// Where a connector runs: a loop, or a strand of some other io_context, which outlives the connector.
+struct connector_place {
+    asio::io_context& context;
+    asio_loop::strand_type strand;
+    asio_loop_ptr loop{};
+
+    connector_place(asio::io_context& c, asio_loop::strand_type s) : context{c}, strand{std::move(s)} {}
+    connector_place(asio_loop& on) : context{on.context()}, strand{on.strand()}, loop{&on} {}
+};
+
 /// One attempt to connect: looks up the name, then tries one address after another, the next one as soon as one fails or has
 /// taken a quarter of a second (RFC 8305 §5). The first that answers is it; the others are dropped.
 ///
-/// It has no deadline: whoever has one calls cancel(). On the strand of the loop.
+/// It has no deadline: whoever has one calls cancel(). On the strand.
 class connector : public std::enable_shared_from_this<connector> {
 public:
     using on_done = std::function<void(connected)>;
@@ -35,29 +45,37 @@ public:
     static constexpr std::chrono::milliseconds head_start{250};
 
     /// Calls `done` once, on the strand and never from within; not after cancel(). It must not hold what holds the connector.
-    static std::shared_ptr<connector> start(asio_loop& on, const std::string& host, std::uint16_t port, on_done done);
-    static std::shared_ptr<connector> start(asio_loop& on, const std::vector<asio::ip::tcp::endpoint>& addresses,
+    static std::shared_ptr<connector> start(const connector_place& on, const std::string& host, std::uint16_t port,
                                             on_done done);
+    static std::shared_ptr<connector> start(const connector_place& on,
+                                            const std::vector<asio::ip::tcp::endpoint>& addresses, on_done done);
 
     /// The same to a UNIX-domain socket.
-    static std::shared_ptr<connector> start_unix(asio_loop& on, const std::string& path, on_done done);
+    static std::shared_ptr<connector> start_unix(const connector_place& on, const std::string& path, on_done done);
 
     void cancel();
 
-    connector(asio_loop& on, on_done done);
+    connector(const connector_place& on, on_done done);
 
 private:
     using tcp = asio::ip::tcp;
     using socket = asio::basic_stream_socket<tcp, own_executor>;
 
+    template <class F>
+    strand_handler on_strand(F f) const {
+        return {*strand_, nullptr, std::move(f)};
+    }
+
     void look_up(const std::string& host, std::uint16_t port);
     void try_all(const std::vector<tcp::endpoint>& addresses);
     void try_next();
-    void try_unix(const std::string& path);
+    void try_unix();
     void on_connected(std::size_t index, const error_code& ec);
     void finish(connected what);
 
-    asio_loop_ptr loop_;
+    asio::io_context& context_;
+    std::optional<asio_loop::strand_type> strand_;  // until it is done: a strand must not outlive its io_context
+    asio_loop_ptr loop_;                            // lives as long
     on_done done_;
     std::string what_;  // as whoever asked wrote it
     std::optional<asio::ip::basic_resolver<tcp, own_executor>> resolver_;

@@ -39,10 +39,11 @@ ARKE_COLD_INLINE std::vector<asio::ip::tcp::endpoint> in_turns(const std::vector
     return ordered;
 }
 
-ARKE_COLD_INLINE connector::connector(asio_loop& on, on_done done) : loop_{&on}, done_{std::move(done)} {}
+ARKE_COLD_INLINE connector::connector(const connector_place& on, on_done done)
+    : context_{on.context}, strand_{on.strand}, loop_{on.loop}, done_{std::move(done)} {}
 
-ARKE_COLD_INLINE std::shared_ptr<connector> connector::start(asio_loop& on, const std::string& host, std::uint16_t port,
-                                                             on_done done) {
+ARKE_COLD_INLINE std::shared_ptr<connector> connector::start(const connector_place& on, const std::string& host,
+                                                             std::uint16_t port, on_done done) {
     auto made = std::make_shared<connector>(on, std::move(done));
     made->what_ = host + ":" + std::to_string(static_cast<unsigned>(port));
     error_code ec;
@@ -54,7 +55,8 @@ ARKE_COLD_INLINE std::shared_ptr<connector> connector::start(asio_loop& on, cons
     return made;
 }
 
-ARKE_COLD_INLINE std::shared_ptr<connector> connector::start(asio_loop& on, const std::vector<tcp::endpoint>& addresses,
+ARKE_COLD_INLINE std::shared_ptr<connector> connector::start(const connector_place& on,
+                                                             const std::vector<tcp::endpoint>& addresses,
                                                              on_done done) {
     auto made = std::make_shared<connector>(on, std::move(done));
     made->what_ = "the server";
@@ -62,32 +64,33 @@ ARKE_COLD_INLINE std::shared_ptr<connector> connector::start(asio_loop& on, cons
     return made;
 }
 
-ARKE_COLD_INLINE std::shared_ptr<connector> connector::start_unix(asio_loop& on, const std::string& path,
+ARKE_COLD_INLINE std::shared_ptr<connector> connector::start_unix(const connector_place& on, const std::string& path,
                                                                   on_done done) {
     auto made = std::make_shared<connector>(on, std::move(done));
     // Not from within start().
-    on.post_to_strand([made, path = std::string{path}] {
-        if (made->done_) made->try_unix(path);
-    });
+    made->what_ = path;
+    asio::post(made->on_strand([made] {
+        if (made->done_) made->try_unix();
+    }));
     return made;
 }
 
-ARKE_COLD_INLINE void connector::try_unix(const std::string& path) {
+ARKE_COLD_INLINE void connector::try_unix() {
     error_code ec = asio::error::operation_not_supported;
     const char* mend = "this system has none that Asio knows of";
 #ifdef BOOST_ASIO_HAS_LOCAL_SOCKETS
     using local = asio::local::stream_protocol;
     mend = "is the server running, and may this user write to that file?";
-    if (path.size() >= sizeof(sockaddr_un::sun_path)) {
+    if (what_.size() >= sizeof(sockaddr_un::sun_path)) {
         ec = asio::error::name_too_long;
         mend = "choose a shorter path";
     } else {
-        asio::basic_stream_socket<local, own_executor> s{loop_->context()};
+        asio::basic_stream_socket<local, own_executor> s{context_};
         s.open(local{}, ec);
         // At once: a server whose queue is full does not keep this loop.
         if (!ec) s.native_non_blocking(true, ec);
         if (!ec) s.non_blocking(true, ec);
-        if (!ec) s.connect(local::endpoint{path}, ec);
+        if (!ec) s.connect(local::endpoint{what_}, ec);
         if (!ec) {
             connected made{{}, {}, {}, "unix", 0};
             const auto native = s.release(ec);
@@ -101,7 +104,7 @@ ARKE_COLD_INLINE void connector::try_unix(const std::string& path) {
         }
     }
 #endif
-    finish({ec, "cannot connect to the UNIX-domain socket " + path + ": " + ec.message() + "; " + mend});
+    finish({ec, "cannot connect to the UNIX-domain socket " + what_ + ": " + ec.message() + "; " + mend});
 }
 
 ARKE_COLD_INLINE void connector::cancel() {
@@ -109,33 +112,34 @@ ARKE_COLD_INLINE void connector::cancel() {
     resolver_.reset();
     timer_.reset();
     sockets_.clear();
+    strand_.reset();
 }
 
 ARKE_COLD_INLINE void connector::look_up(const std::string& host, std::uint16_t port) {
-    resolver_.emplace(loop_->context());
+    resolver_.emplace(context_);
     resolver_->async_resolve(
         host, std::to_string(static_cast<unsigned>(port)), asio::ip::resolver_base::numeric_service,
-        asio::bind_executor(loop_->strand(), [self = shared_from_this()](const error_code& ec,
-                                                                         const tcp::resolver::results_type& found) {
-            if (!self->done_) return;
-            if (ec) {
-                return self->finish({ec, "the address of " + self->what_ + " is not known: " + ec.message() +
-                                             "; check the name, and that this machine can look it up"});
-            }
-            std::vector<tcp::endpoint> addresses;
-            for (const auto& each : found) addresses.push_back(each.endpoint());
-            self->try_all(addresses);
-        }));
+        asio::bind_executor(
+            *strand_, [self = shared_from_this()](const error_code& ec, const tcp::resolver::results_type& found) {
+                if (!self->done_) return;
+                if (ec) {
+                    return self->finish({ec, "the address of " + self->what_ + " is not known: " + ec.message() +
+                                                 "; check the name, and that this machine can look it up"});
+                }
+                std::vector<tcp::endpoint> addresses;
+                for (const auto& each : found) addresses.push_back(each.endpoint());
+                self->try_all(addresses);
+            }));
 }
 
 ARKE_COLD_INLINE void connector::try_all(const std::vector<tcp::endpoint>& addresses) {
     addresses_ = in_turns(addresses);
     sockets_.reserve(addresses_.size());
-    timer_.emplace(loop_->context());
+    timer_.emplace(context_);
     // Not from within start().
-    loop_->post_to_strand([self = shared_from_this()] {
+    asio::post(on_strand([self = shared_from_this()] {
         if (self->done_) self->try_next();
-    });
+    }));
 }
 
 ARKE_COLD_INLINE void connector::try_next() {
@@ -146,14 +150,13 @@ ARKE_COLD_INLINE void connector::try_next() {
     }
     if (sockets_.size() == addresses_.size()) return;
     const auto index = sockets_.size();
-    auto& s = sockets_.emplace_back(loop_->context());
-    s.async_connect(addresses_[index],
-                    loop_->on_strand_for_one([self = shared_from_this(), index](const error_code& ec) {
+    auto& s = sockets_.emplace_back(context_);
+    s.async_connect(addresses_[index], on_strand([self = shared_from_this(), index](const error_code& ec) {
                         if (self->done_) self->on_connected(index, ec);
                     }));
     if (sockets_.size() == addresses_.size()) return;
     timer_->expires_after(head_start);
-    timer_->async_wait(loop_->on_strand_for_one([self = shared_from_this()](const error_code& ec) {
+    timer_->async_wait(on_strand([self = shared_from_this()](const error_code& ec) {
         if (!ec && self->done_) self->try_next();
     }));
 }
