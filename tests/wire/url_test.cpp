@@ -25,6 +25,13 @@ std::string proxy(std::string_view text) {
     return p ? p->at.text() + " " + p->credentials : "no: " + why;
 }
 
+/// "place user password database".
+std::string redis(std::string_view text) {
+    std::string why;
+    const auto r = wire::parse_redis(text, why);
+    return r ? r->place() + " " + r->user + " " + r->password + " " + std::to_string(r->database) : "no: " + why;
+}
+
 struct row {
     const char* url;
     const char* outcome;
@@ -109,4 +116,41 @@ TEST_CASE("a proxy's URL has a port, and credentials where it wants some") {
     }));
     INFO(r.url);
     CHECK(proxy(r.url) == r.outcome);
+}
+
+TEST_CASE("the URL of a Redis may name a user, a password and a database, or a socket") {
+    const auto r = GENERATE(values<row>({
+        {"redis://localhost", "localhost:6379   0"},
+        {"REDIS://localhost/", "localhost:6379   0"},
+        {"redis://[::1]:7000/3", "[::1]:7000   3"},
+        {"redis://ada:secret@redis.example/15", "redis.example:6379 ada secret 15"},
+        {"redis://:secret@h:1", "h:1  secret 0"},
+        {"redis://a%3Ada:se%40c%2Fr:et@h", "h:6379 a:da se@c/r:et 0"},
+        {"redis://:a@b@h", "h:6379  a@b 0"},
+        {"redis+unix:///run/redis.sock", "/run/redis.sock   0"},
+        {"redis+unix:/run/redis.sock", "/run/redis.sock   0"},
+        {"", "no: it does not begin with redis:// or redis+unix:"},
+        {"localhost:6379", "no: it does not begin with redis:// or redis+unix:"},
+        {"nats://localhost", "no: it does not begin with redis:// or redis+unix:"},
+        {"rediss://localhost", "no: it asks for TLS"},
+        {"redis://", "no: the host is missing"},
+        {"redis:///1", "no: the host is missing"},
+        {"redis://ada@host", "no: it has an '@' and no password"},
+        {"redis://ada:@host", "no: it has an '@' and no password"},
+        {"redis://:@host", "no: it has an '@' and no password"},
+        {"redis://@host:1", "no: it has an '@' and no password"},
+        {"redis://host:0", "no: the port is none"},
+        {"redis://:a/b@host", "no: the host is missing"},
+        {"redis://ada:a@b/c@host", "no: behind the host stands"},
+        {"redis://host/x", "no: behind the host stands"},
+        {"redis://host/-1", "no: behind the host stands"},
+        {"redis://host/123456", "no: behind the host stands"},
+        {"redis://host?db=1", "no: behind the host stands"},
+        {"redis://host/1/2", "no: behind the host stands"},
+        {"redis+unix:run/x", "no: it names no file"},
+    }));
+    INFO(r.url);
+    const std::string_view outcome{r.outcome};
+    CHECK(redis(r.url).substr(0, outcome.size()) == outcome);
+    if (!outcome.starts_with("no:")) CHECK(redis(r.url) == outcome);
 }

@@ -1,11 +1,14 @@
 #pragma once
 
-/// Where a client connects to, as a text taken apart and checked. Pure; nothing is looked up.
+/// Where a client connects to, or a cluster's Redis is, as a text taken apart and checked. Pure; nothing is looked up.
 ///
 ///     url        = ( "ws" / "wss" ) "://" authority [ path ] [ "?" query ]
 ///                / ( "ws" / "wss" ) "+unix:" [ "//" ] file [ ":" path [ "?" query ] ]
 ///     file       = "/" *( any byte but ":" and NUL )   as it is: nothing is decoded
 ///     proxy      = "http://" [ user [ ":" password ] "@" ] authority [ "/" ]
+///     redis      = "redis://" [ [ user ] ":" password "@" ] authority [ "/" [ database ] ]
+///                / "redis+unix:" [ "//" ] file
+///     database   = 1*5( DIGIT )
 ///     authority  = host [ ":" port ]
 ///     host       = 1*( ALPHA / DIGIT / "-" / "." / "_" ) / "[" IPv6 "]"
 ///     path       = "/" *( %x21-7E )           without "#", as a request line carries it
@@ -54,9 +57,21 @@ struct proxy_url {
     std::string credentials;  ///< "user:password", decoded; empty where there are none.
 };
 
+struct redis_url {
+    host_and_port at;
+    std::string user;      ///< Decoded, as the password is; empty: that of the server's default.
+    std::string password;  ///< Empty: none.
+    unsigned database = 0;
+    std::string socket_path{};  ///< Of a UNIX-domain socket; `at` is then "localhost".
+
+    /// Where it leads, for a person: without the password.
+    std::string place() const { return socket_path.empty() ? at.text() : socket_path; }
+};
+
 /// Nothing, and a sentence that says what to mend, for a text that is no such URL.
 std::optional<url> parse_url(std::string_view text, std::string& why);
 std::optional<proxy_url> parse_proxy(std::string_view text, std::string& why);
+std::optional<redis_url> parse_redis(std::string_view text, std::string& why);
 
 }  // namespace arke::wire
 

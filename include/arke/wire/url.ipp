@@ -145,4 +145,54 @@ ARKE_COLD_INLINE std::optional<proxy_url> parse_proxy(std::string_view text, std
     return out;
 }
 
+ARKE_COLD_INLINE std::optional<redis_url> parse_redis(std::string_view text, std::string& why) {
+    redis_url out;
+    constexpr std::string_view scheme = "redis://";
+    constexpr std::string_view unix_scheme = "redis+unix:";
+    if (same_ignoring_case(text.substr(0, unix_scheme.size()), unix_scheme)) {
+        text.remove_prefix(unix_scheme.size());
+        if (text.starts_with("//")) text.remove_prefix(2);
+        if (!text.starts_with('/') || text.find('\0') != text.npos) {
+            why = "it names no file; write redis+unix:///run/redis/redis-server.sock";
+            return std::nullopt;
+        }
+        out.at = {"localhost", 6379};
+        out.socket_path = text;
+        return out;
+    }
+    if (same_ignoring_case(text.substr(0, text.find("://")), "rediss")) {
+        why =
+            "it asks for TLS, which Arke does not speak with Redis; let a proxy beside this program (stunnel) do that, "
+            "and "
+            "write redis:// with the proxy's address";
+        return std::nullopt;
+    }
+    if (!same_ignoring_case(text.substr(0, scheme.size()), scheme)) {
+        why = "it does not begin with redis:// or redis+unix:";
+        return std::nullopt;
+    }
+    text.remove_prefix(scheme.size());
+    auto authority = text.substr(0, text.find_first_of("/?#"));
+    text.remove_prefix(authority.size());
+    if (const auto at = authority.rfind('@'); at != authority.npos) {
+        const auto colon = authority.find(':');
+        if (colon > at || colon + 1 == at) {
+            why = "it has an '@' and no password; write redis://user:password@host, or redis://:password@host";
+            return std::nullopt;
+        }
+        out.user = percent_decoded(authority.substr(0, colon));
+        out.password = percent_decoded(authority.substr(colon + 1, at - colon - 1));
+        authority.remove_prefix(at + 1);
+    }
+    if (!detail::read_host_and_port(authority, out.at, why)) return std::nullopt;
+    if (out.at.port == 0) out.at.port = 6379;
+    if (text.starts_with('/')) text.remove_prefix(1);
+    if (text.size() > 5 || text.find_first_not_of("0123456789") != text.npos) {
+        why = "behind the host stands something else than '/' and the number of a database";
+        return std::nullopt;
+    }
+    for (const char c : text) out.database = out.database * 10 + static_cast<unsigned>(c - '0');
+    return out;
+}
+
 }  // namespace arke::wire
