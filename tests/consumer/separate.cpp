@@ -9,9 +9,13 @@
 #ifdef SSL_CTRL_SET_MTU
 #error "OpenSSL belongs to <arke/tls.hpp>"
 #endif
+#ifdef REDIS_OK
+#error "hiredis belongs to <arke/cluster/redis.hpp>"
+#endif
 
 void use_arke_elsewhere();
 void use_tls();
+void use_redis();
 
 int main() {
     arke::server server{{.endpoint = "/here"}};
@@ -24,5 +28,8 @@ int main() {
         return 1;
     } catch (const std::invalid_argument&) {
     }
+#endif
+#ifdef CONSUMER_HAS_REDIS
+    use_redis();
 #endif
 }

@@ -39,7 +39,7 @@ is_present() {
         python3-websockets) /usr/bin/python3 -c 'import websockets' 2>/dev/null ;;
         iproute2) command -v ip >/dev/null ;;
         liburing-dev) [ -r /usr/include/liburing.h ] || [ -r /usr/local/include/liburing.h ] ;;
-        libhiredis-dev) [ -r /usr/include/hiredis/async.h ] || [ -r /usr/local/include/hiredis/async.h ] ;;
+        libhiredis-dev) [ -r /usr/include/hiredis/read.h ] || [ -r /usr/local/include/hiredis/read.h ] ;;
         libnats-dev) [ -r /usr/include/nats/nats.h ] || [ -r /usr/local/include/nats/nats.h ] ;;
         redis-server | nats-server) (PATH=$PATH:/usr/sbin:/usr/local/sbin && command -v "$1" >/dev/null) ;;
         libwebsockets-dev) [ -r /usr/include/libwebsockets.h ] || [ -r /usr/local/include/libwebsockets.h ] ;;
