@@ -491,6 +491,66 @@ TEST_CASE("what is said without the broker waits up to a bound, and then is told
     CHECK(a.broker.published.size() == 1);
 }
 
+TEST_CASE("what waits for the broker waits for the others too, who come back to it one by one, but not for ever") {
+    one_node a;
+    a.connect();
+    other_server one{.tag = "OneOf"};
+    other_server two{.tag = "TwoOf"};
+    other_server gone{.tag = "GoneX"};
+    for (auto* each : {&one, &two, &gone}) a.made->received(each->hello(), a.now);
+    a.made->received(gone.hello(kind::goodbye), a.now);
+    a.made->disconnected("killed", a.now);
+    a.now += 30'000;
+    a.work();
+    a.server.to("lobby").emit("held");
+    a.work();
+    a.take();
+    a.made->connected(a.now);
+    CHECK(a.said().empty());
+    a.made->received(one.hello(), a.now);
+    a.server.to("lobby").emit("held too");
+    a.work();
+    CHECK(a.said().empty());
+
+    SECTION("until all are back") {
+        a.made->received(two.hello(), a.now);
+        CHECK(a.said() == "arke.room.=2Fchat.lobby arke.room.=2Fchat.lobby");
+    }
+    SECTION("or for node_timeout") {
+        a.now += 4'999;
+        a.work();
+        CHECK(a.said().empty());
+        a.now += 1;
+        a.work();
+        CHECK(a.said() == "arke.room.=2Fchat.lobby arke.room.=2Fchat.lobby");
+    }
+    SECTION("or until they say goodbye, or we do") {
+        a.made->close(a.now);
+        CHECK(a.said() == "arke.room.=2Fchat.lobby arke.room.=2Fchat.lobby arke.nodes");
+    }
+}
+
+TEST_CASE("what a broker has kept of a connection before comes too late") {
+    one_node a;
+    a.connect();
+    a.server.to("lobby").emit("before");
+    a.work();
+    const auto before = a.take();
+    a.made->disconnected("stopped", a.now);
+    a.made->connected(a.now);
+    a.server.to("lobby").emit("after");
+    a.work();
+    const auto after = a.take();
+
+    one_node b;
+    auto& c = b.server.connect();
+    b.server.find(c.self().id()).join("lobby");
+    b.connect();
+    for (const auto& [channel, bytes] : after) b.made->received(bytes, b.now);
+    for (const auto& [channel, bytes] : before) b.made->received(bytes, b.now);
+    CHECK(c.heard() == "after()");
+}
+
 TEST_CASE("what is larger than the broker takes is said, and counted") {
     one_node a;
     a.connect();

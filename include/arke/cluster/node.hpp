@@ -35,8 +35,9 @@ public:
     /// Whether it is new. Of zero nobody knows: the first one sets the place.
     bool accept(std::uint64_t sequence) noexcept;
 
-private:
     static constexpr std::uint64_t size = 1'024;
+
+private:
     std::uint64_t newest_ = 0;
     std::array<std::uint64_t, size / 64> seen_{};
 };
@@ -147,7 +148,8 @@ private:
         node_info info;
         sequence_window window;
         millis heard = 0;
-        bool is_server = false;
+        bool is_server = false;      ///< It is there.
+        bool may_come_back = false;  ///< It was, and has not said goodbye.
     };
     struct interest {
         core::endpoint* endpoint;
@@ -161,7 +163,7 @@ private:
 
     void update_subscriptions(millis now);
     void leave_lingering(millis now, std::vector<std::string>& removed);
-    void hand_on();
+    void hand_on(millis now);
     void publish_own(envelope::kind is);
     void set_state(bool degraded, std::string_view why);
     void check_broker(millis now);
@@ -187,7 +189,6 @@ private:
     std::vector<core::endpoint_ptr> endpoints_;
     std::deque<pending> outgoing_;
     std::size_t outgoing_bytes_ = 0;
-    std::uint64_t last_sequence_ = 0;
     std::vector<std::pair<const core::endpoint*, std::string>> changed_;
     bool changed_all_ = false;
     std::vector<pending_question> new_questions_;
@@ -204,6 +205,9 @@ private:
     bool connected_ = false;
     millis asked_at_ = 0;  // since when an echo is waited for
     millis echo_at_ = 0;
+    std::uint64_t last_sequence_ = 0;
+    std::set<sender_id> awaited_;  // who was there before, and has not been heard since the broker is back
+    millis awaited_until_ = 0;
     millis beat_due_ = 0;
     bool begun_ = false;
     std::map<sender_id, sender> senders_;

@@ -212,7 +212,6 @@ ARKE_INLINE void node::push(boost::container::small_vector<std::string, 1> chann
             counts_.dropped.fetch_add(1, std::memory_order_relaxed);
             return;
         }
-        set_sequence(bytes, ++last_sequence_);
         const auto size = bytes.size();
         outgoing_.push_back({std::move(channels), std::move(bytes)});
         outgoing_bytes_ += size;
@@ -306,10 +305,11 @@ ARKE_COLD_INLINE millis node::work(millis now) {
         forget_silent(now);
         beat_due_ = now + settings_.heartbeat_period.count();
     }
-    hand_on();
+    hand_on(now);
     end_due_questions(now);
 
     auto next = beat_due_;
+    if (connected_ && !awaited_.empty()) next = std::min(next, awaited_until_);
     if (!lingering_.empty()) next = std::min(next, lingering_.begin()->first);
     for (const auto& [number, q] : questions_) next = std::min(next, q.due);
     return next;
@@ -417,8 +417,9 @@ ARKE_COLD_INLINE void node::leave_lingering(millis now, std::vector<std::string>
     }
 }
 
-ARKE_INLINE void node::hand_on() {
-    if (!connected_) return;
+ARKE_INLINE void node::hand_on(millis now) {
+    if (!connected_ || (!awaited_.empty() && now < awaited_until_)) return;
+    awaited_.clear();
     std::deque<pending> all;
     {
         const std::lock_guard lock{mutex_};
@@ -431,8 +432,9 @@ ARKE_INLINE void node::hand_on() {
         ~counted() { dropped.fetch_add(left.size(), std::memory_order_relaxed); }
     } guard{all, counts_.dropped};
     while (!all.empty()) {
-        const auto next = std::move(all.front());
+        auto next = std::move(all.front());
         all.pop_front();
+        set_sequence(next.bytes, ++last_sequence_);
         for (const auto& channel : next.channels) {
             if (!carrier_->publish(channel, next.bytes)) {
                 counts_.too_big.fetch_add(1, std::memory_order_relaxed);
@@ -451,9 +453,9 @@ ARKE_COLD_INLINE void node::publish_own(envelope::kind is) {
     e.from = self_;
     e.tag = info_.id;
     e.name_of_node = info_.name;
+    e.sequence = ++last_sequence_;
     {
         const std::lock_guard lock{mutex_};
-        e.sequence = ++last_sequence_;
         for (const auto& each : endpoints_) e.number += each->size();
     }
     static_cast<void>(carrier_->publish(is_server_ ? channels_.nodes() : channels_.node(info_.id), encode(e)));
@@ -476,8 +478,17 @@ ARKE_COLD_INLINE void node::set_state(bool degraded, std::string_view why) {
 ARKE_COLD_INLINE void node::connected(millis now) {
     connected_ = true;
     asked_at_ = now;
+    // What the broker may still have of the connection before is too old for everybody from now on: it cannot come after what is
+    // said on this one.
+    last_sequence_ += 2 * sequence_window::size;
+    // They have lost the broker with us, most likely, and come back one by one: what waits is for those who were there.
+    awaited_.clear();
+    for (const auto& [id, s] : senders_) {
+        if (s.may_come_back) awaited_.insert(id);
+    }
+    awaited_until_ = now + settings_.node_timeout.count();
     publish_own(envelope::kind::hello);
-    hand_on();
+    hand_on(now);
 }
 
 ARKE_COLD_INLINE void node::disconnected(std::string_view why, millis) {
@@ -567,12 +578,15 @@ ARKE_INLINE void node::received(std::string_view bytes, millis now) {
             const bool is_new = !std::exchange(from.is_server, true);
             const auto name = wire::is_utf8(e.name_of_node) ? e.name_of_node.substr(0, 100) : std::string_view{};
             from.info = {std::string{e.tag}, std::string{name}, e.number};
+            from.may_come_back = true;
             if (is_new) publish_tags();
+            if (awaited_.erase(e.from) != 0 && awaited_.empty()) hand_on(now);
             if (e.is == kind::hello && connected_) publish_own(kind::heartbeat);
             break;
         }
         case kind::goodbye:
-            from.is_server = false;
+            from.is_server = from.may_come_back = false;
+            awaited_.erase(e.from);
             publish_tags();
             break;
         default: heard_from(from, e, now); break;
@@ -729,7 +743,8 @@ ARKE_COLD_INLINE void node::close(millis now) {
     if (!is_open) return;
     if (carrier_ != nullptr) {
         try {
-            hand_on();
+            awaited_.clear();
+            hand_on(now);
             if (connected_) publish_own(envelope::kind::goodbye);
         } catch (...) {
             // The others notice by the silence.
@@ -747,7 +762,6 @@ ARKE_COLD_INLINE void node::close(millis now) {
         asked.swap(new_questions_);
         state_ = {true, "closed"};
     }
-    static_cast<void>(now);
     interests_.clear();
     lingering_.clear();
     for (auto& q : asked) q.then->done({}, true);
