@@ -27,6 +27,17 @@ public:
     virtual void begin_burst() {}
     virtual void end_burst() noexcept {}
 
+    class burst {
+    public:
+        explicit burst(backplane_user& of) : of_{of} { of_.begin_burst(); }
+        ~burst() { of_.end_burst(); }
+        burst(const burst&) = delete;
+        burst& operator=(const burst&) = delete;
+
+    private:
+        backplane_user& of_;
+    };
+
     /// What is published goes out from now on, and every channel of subscribe() is subscribed to again.
     virtual void connected() = 0;
 

@@ -572,6 +572,7 @@ private:
         const auto size = side->socket->read_some(io::asio::buffer(in_), ec);
         if (ec && !would_block(ec)) return break_off(broken(ec));
         if (size != 0 && side->is_ready) side->heard = now();
+        const backplane_user::burst together{*user_};
         for (std::string_view rest{in_.data(), size}; !rest.empty();) {
             side->answers.feed(rest.substr(0, redis_answers::slice));
             rest.remove_prefix(std::min(redis_answers::slice, rest.size()));
