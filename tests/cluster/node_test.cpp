@@ -491,6 +491,22 @@ TEST_CASE("what is said without the broker waits up to a bound, and then is told
     CHECK(a.broker.published.size() == 1);
 }
 
+TEST_CASE("what is stale at once does not wait for the broker") {
+    one_node a;
+    a.work();
+    a.server.to("lobby").emit_volatile("position", 1);
+    a.server.to("lobby").emit("word");
+    a.connect();
+    a.work();
+    CHECK(a.said().empty());  // it went out when the broker was there
+    cluster_metrics counted;
+    a.made->add_metrics(counted);
+    CHECK(counted.dropped == 1);
+    a.server.to("lobby").emit_volatile("position", 2);
+    a.work();
+    CHECK(a.said() == "arke.room.=2Fchat.lobby");
+}
+
 TEST_CASE("what waits for the broker waits for the others too, who come back to it one by one, but not for ever") {
     one_node a;
     a.connect();

@@ -159,6 +159,7 @@ private:
 
     void route(const core::hub* local, envelope& e, const core::address& to, std::string_view endpoint);
     void push(boost::container::small_vector<std::string, 1> channels, std::string bytes);
+    bool state_is_degraded() const;
     void note_changed(const core::endpoint* endpoint, std::string_view name) noexcept;
 
     void update_subscriptions(millis now);

@@ -178,6 +178,11 @@ ARKE_INLINE void node::route(const core::hub* local, envelope& e, const core::ad
 
 ARKE_INLINE void node::deliver(const core::hub* local, std::string_view endpoint, const core::address& to,
                                const outgoing& out) {
+    // What is stale at once does not wait for a broker.
+    if (out.how == urgency::now_or_never && carrier_ != nullptr && state_is_degraded()) {
+        counts_.dropped.fetch_add(1, std::memory_order_relaxed);
+        return;
+    }
     envelope e;
     e.is = envelope::kind::deliver;
     e.what = out;
@@ -245,6 +250,11 @@ ARKE_COLD_INLINE std::vector<node_info> node::others() const {
 ARKE_COLD_INLINE cluster_state node::state() const {
     const std::lock_guard lock{mutex_};
     return state_;
+}
+
+ARKE_INLINE bool node::state_is_degraded() const {
+    const std::lock_guard lock{mutex_};
+    return state_.degraded;
 }
 
 ARKE_COLD_INLINE bool node::is_settled() const {
