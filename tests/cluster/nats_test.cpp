@@ -1,0 +1,716 @@
+#include <arke/cluster/nats.hpp>
+
+#include <algorithm>
+#include <chrono>
+#include <filesystem>
+#include <iterator>
+#include <mutex>
+#include <string>
+#include <vector>
+
+#include "tests/support/backplane_peer.hpp"
+#include "tests/support/broker.hpp"
+#include "tests/support/catch.hpp"
+#include "tests/support/raw_server.hpp"
+
+#ifdef ARKE_CLUSTER_TESTS_TLS
+#include "tests/support/certificates.hpp"
+#endif
+
+using namespace arke;
+using namespace arke::test;
+using namespace std::chrono_literals;
+using steady = std::chrono::steady_clock;
+
+namespace {
+
+using texts = std::vector<std::string>;
+
+double milliseconds_since(steady::time_point began) {
+    return std::chrono::duration<double, std::milli>(steady::now() - began).count();
+}
+
+std::size_t thread_count() {
+    return static_cast<std::size_t>(std::distance(std::filesystem::directory_iterator{"/proc/self/task"}, {}));
+}
+
+std::string url_of(const raw_server& server) { return "nats://127.0.0.1:" + std::to_string(server.port()); }
+
+constexpr std::string_view info =
+    R"(INFO {"server_id":"x","version":"2.9.0","proto":1,"max_payload":1048576,"headers":true})"
+    "\r\n";
+
+/// Short times, for what is tried again and again.
+nats_config quick(std::string url) {
+    return {.url = std::move(url), .connect_timeout = 300ms, .reconnect_delay = 10ms, .max_reconnect_delay = 50ms};
+}
+
+/// A file with that text, for as long as the test.
+class text_file {
+public:
+    explicit text_file(std::string_view text) {
+        path_ = (std::filesystem::temp_directory_path() / "arke-nats-XXXXXX").string();
+        const int file = ::mkstemp(path_.data());
+        const auto written = ::write(file, text.data(), text.size());
+        ::close(file);
+        REQUIRE(written == static_cast<ssize_t>(text.size()));
+    }
+    text_file(const text_file&) = delete;
+    text_file& operator=(const text_file&) = delete;
+    ~text_file() { std::filesystem::remove(path_); }
+
+    const std::string& path() const { return path_; }
+
+private:
+    std::string path_;
+};
+
+/// Passes on what comes for a server, a little at a time; what the server says at once.
+void pass_on_slowly(raw_peer& from, std::uint16_t port) {
+    namespace asio = boost::asio;
+    asio::io_context context;
+    asio::ip::tcp::socket to{context};
+    to.connect({asio::ip::make_address("127.0.0.1"), port});
+    from.stream().set_option(asio::socket_base::receive_buffer_size{16'384});
+    std::string bytes(16'384, ' ');
+    boost::system::error_code ec;
+    for (auto next = steady::now(); !ec;) {
+        const bool is_time = steady::now() >= next;
+        pollfd both[2]{{from.stream().native_handle(), static_cast<short>(is_time ? POLLIN : 0), 0},
+                       {to.native_handle(), POLLIN, 0}};
+        ::poll(both, 2, is_time ? -1 : 2);
+        if ((both[0].revents & POLLIN) != 0) {
+            const auto size = from.stream().read_some(asio::buffer(bytes), ec);
+            if (!ec) asio::write(to, asio::buffer(bytes, size), ec);
+            next = steady::now() + 4ms;
+        } else if ((both[0].revents & (POLLHUP | POLLERR)) != 0) {
+            return;
+        }
+        if (!ec && (both[1].revents & POLLIN) != 0) {
+            const auto size = to.read_some(asio::buffer(bytes), ec);
+            if (!ec) asio::write(from.stream(), asio::buffer(bytes, size), ec);
+        }
+    }
+}
+
+std::string refusal_of(const nats_config& config) {
+    try {
+        const nats_backplane made{config};
+    } catch (const std::invalid_argument& e) {
+        return e.what();
+    }
+    return "taken";
+}
+
+}  // namespace
+
+TEST_CASE("nats: a message reaches everybody who is subscribed to its channel, and its sender too") {
+    const auto server = broker::nats();
+    backplane_peer one{nats_backplane{server.url()}}, other{nats_backplane{server.url()}};
+    REQUIRE(one.connects());
+    REQUIRE(other.connects());
+    REQUIRE(one.subscribed_to({"a.room", "another"}));
+    REQUIRE(other.subscribed_to({"a.room"}));
+    CHECK(one.publish("another", "for one"));
+    CHECK(one.publish("a.room", "for both"));
+    CHECK(one.publish("nobody", "for none"));
+    CHECK(one.until([&] { return one.messages() == texts{"for one", "for both"}; }));
+    CHECK(other.until([&] { return other.messages() == texts{"for both"}; }));
+    CHECK(one.until([&] { return one->counts().published == 3; }));
+    const auto counts = one->counts();
+    CHECK(counts.published_bytes == 23);
+    CHECK(counts.received == 2);
+    CHECK(counts.received_bytes == 15);
+    CHECK(counts.lost == 0);
+    CHECK(counts.subscriptions == 2);
+    CHECK(counts.connections == 1);
+    CHECK(counts.round_trips >= 2);
+    CHECK(one->waiting() == 0);
+}
+
+TEST_CASE("nats: messages of one server keep their order over all channels") {
+    const auto server = broker::nats();
+    backplane_peer sender{nats_backplane{server.url()}}, receiver{nats_backplane{server.url()}};
+    REQUIRE(sender.connects());
+    texts channels, expected;
+    for (int i = 0; i != 50; ++i) channels.push_back("channel." + std::to_string(i));
+    REQUIRE(receiver.subscribed_to(channels));
+    for (std::size_t i = 0; i != 20'000; ++i) {
+        expected.push_back(std::to_string(i));
+        sender->publish(channels[i * 7 % channels.size()], expected.back());
+    }
+    REQUIRE(receiver.until([&] { return receiver.message_count() >= expected.size(); }));
+    CHECK(receiver.messages() == expected);
+}
+
+TEST_CASE("nats: subscriptions are said to be in force in the order of their calls, those before the connection too") {
+    const auto server = broker::nats();
+    backplane_peer sender{nats_backplane{server.url()}}, peer{nats_backplane{server.url()}};
+    peer.subscribe({"before"});
+    peer.subscribe({});
+    REQUIRE(sender.connects());
+    REQUIRE(peer.until([&] { return peer.in_force() == 2; }));
+    CHECK(peer.transcript().starts_with("connected subscribed("));
+    REQUIRE(peer.subscribed_to({"x", "y"}));
+    REQUIRE(peer.subscribed_to({"z"}, {"x", "before"}));
+    CHECK(peer->counts().subscriptions == 2);
+    for (const auto* channel : {"before", "x", "y", "z"}) sender.publish(channel, channel);
+    CHECK(peer.until([&] { return peer.messages() == texts{"y", "z"}; }));
+    for (int i = 0; i != 200; ++i) peer.subscribe({"some." + std::to_string(i)}, {});
+    CHECK(peer.until([&] { return peer.in_force() == 204; }));
+}
+
+TEST_CASE("nats: thousands of channels cost no thread") {
+    const auto server = broker::nats();
+    backplane_peer sender{nats_backplane{server.url()}}, peer{nats_backplane{server.url()}};
+    REQUIRE(sender.connects());
+    REQUIRE(peer.subscribed_to({"first"}));
+    const auto before = thread_count();
+    texts channels;
+    for (int i = 0; i != 5'000; ++i) channels.push_back("room.number-" + std::to_string(i));
+    REQUIRE(peer.subscribed_to(channels));
+    CHECK(thread_count() == before);
+    for (const auto& channel : channels) sender->publish(channel, channel);
+    REQUIRE(peer.until([&] { return peer.message_count() == channels.size(); }));
+    CHECK(peer.messages() == channels);
+    REQUIRE(peer.subscribed_to({}, channels));
+    CHECK(peer->counts().subscriptions == 1);
+}
+
+TEST_CASE("nats: a payload is any bytes, as many as the server takes") {
+    const auto server = broker::nats();
+    backplane_peer peer{nats_backplane{server.url()}};
+    REQUIRE(peer.subscribed_to({"bytes"}));
+    std::string every_byte;
+    for (int i = 0; i != 256; ++i) every_byte += static_cast<char>(i);
+    const std::string largest(1'048'576, 'x');
+    CHECK(peer.publish("bytes", every_byte));
+    CHECK(peer.publish("bytes", ""));
+    CHECK(peer.publish("bytes", "\r\nPING\r\n-ERR 'no'\r\n"));
+    CHECK(peer.publish("bytes", largest));
+    CHECK_FALSE(peer.publish("bytes", largest + "x"));
+    CHECK(peer.publish("bytes", "last"));
+    CHECK(peer.until([&] { return peer.message_count() == 5; }));
+    CHECK(peer.messages() == texts{every_byte, "", "\r\nPING\r\n-ERR 'no'\r\n", largest, "last"});
+    CHECK(peer.is_connected());
+}
+
+TEST_CASE("nats: after a restart of the server everything is in force again, and nothing comes twice") {
+    auto server = broker::nats();
+    backplane_peer one{nats_backplane{server.url()}}, other{nats_backplane{server.url()}};
+    REQUIRE(one.connects());
+    REQUIRE(other.subscribed_to({"a", "b"}));
+    REQUIRE(one.publish("a", "before"));
+    REQUIRE(other.until([&] { return other.messages() == texts{"before"}; }));
+    server.kill();
+    REQUIRE(one.disconnects());
+    REQUIRE(other.disconnects());
+    CHECK(one.why().find("127.0.0.1:" + std::to_string(server.port())) != std::string::npos);
+    other.subscribe({"c"}, {"b"});
+    CHECK(other.in_force() == 1);
+    server.restart();
+    REQUIRE(one.connects());
+    REQUIRE(other.connects());
+    CHECK(other.until([&] { return other.in_force() == 2; }));
+    for (const auto* channel : {"a", "b", "c"}) one.publish(channel, channel);
+    CHECK(other.until([&] { return other.message_count() == 3; }));
+    CHECK(other.messages() == texts{"before", "a", "c"});
+    CHECK(one->counts().connections == 2);
+}
+
+TEST_CASE("nats: what was published to a server that dies is lost or was taken, and is never sent again") {
+    auto server = broker::nats();
+    backplane_peer peer{nats_backplane{server.url()}};
+    REQUIRE(peer.subscribed_to({"a"}));
+    server.stop();
+    for (int i = 0; i != 1'000; ++i) REQUIRE(peer.publish("a", std::to_string(i) + std::string(1'000, ' ')));
+    server.kill();
+    REQUIRE(peer.disconnects());
+    const auto counts = peer->counts();
+    CHECK(counts.published + counts.lost == 1'000);
+    CHECK(peer->waiting() == 0);
+    server.restart();
+    REQUIRE(peer.connects());
+    REQUIRE(peer.publish("a", "new"));
+    REQUIRE(peer.until([&] { return !peer.messages().empty() && peer.messages().back() == "new"; }));
+    auto all = peer.messages();
+    std::sort(all.begin(), all.end());
+    CHECK(std::adjacent_find(all.begin(), all.end()) == all.end());
+}
+
+TEST_CASE("nats: publishing to a server that is stopped never waits, and a new connection is made when it goes on") {
+    auto server = broker::nats();
+    backplane_peer peer{nats_backplane{server.url()}};
+    REQUIRE(peer.subscribed_to({"a"}));
+    server.stop();
+    const std::string payload(65'536, 'x');
+    double longest = 0;
+    for (int i = 0; i != 1'024; ++i) {
+        const auto began = steady::now();
+        REQUIRE(peer->publish("a", payload));
+        longest = std::max(longest, milliseconds_since(began));
+    }
+    CAPTURE(longest);
+    CHECK(longest < 100);
+    CHECK(peer->waiting() > 40'000'000);
+    const auto began = steady::now();
+    peer->reconnect();
+    CHECK(milliseconds_since(began) < 100);
+    REQUIRE(peer.disconnects());
+    CHECK(peer->waiting() == 0);
+    CHECK(peer->counts().lost == 1'024);
+    // It accepts, and says nothing.
+    REQUIRE(peer.until([&] { return peer.why().find("has not let us in") != std::string::npos; }));
+    server.go_on();
+    REQUIRE(peer.connects());
+    REQUIRE(peer.publish("a", "new"));
+    CHECK(peer.until([&] { return !peer.messages().empty() && peer.messages().back() == "new"; }));
+}
+
+TEST_CASE("nats: a server that does not answer is given up without being told to") {
+    auto server = broker::nats();
+    nats_config config{.url = server.url(), .connect_timeout = 200ms, .answer_timeout = 300ms};
+    backplane_peer peer{nats_backplane{config}};
+    REQUIRE(peer.connects());
+    server.stop();
+    REQUIRE(peer.disconnects());
+    CHECK(peer.why() == "NATS has not answered for 300 ms");
+    server.go_on();
+    CHECK(peer.connects());
+}
+
+TEST_CASE("nats: what was published just before close() is handed on, and nothing is told after it") {
+    const auto server = broker::nats();
+    backplane_peer receiver{nats_backplane{server.url()}};
+    REQUIRE(receiver.subscribed_to({"a"}));
+    for (std::size_t round = 0; round != 20; ++round) {
+        backplane_peer sender{nats_backplane{server.url()}};
+        REQUIRE(sender.subscribed_to({"a"}));
+        for (int i = 0; i != 100; ++i) sender->publish("a", std::string(1'000, 'x'));
+        sender.close();
+        REQUIRE(receiver.until([&] { return receiver.message_count() == (round + 1) * 100; }));
+        CHECK_FALSE(sender.was_told_after_close());
+    }
+}
+
+TEST_CASE("nats: settings that cannot work are refused with a sentence") {
+    CHECK(refusal_of({.url = ""}).find("begin with nats:// or tls://") != std::string::npos);
+    CHECK(refusal_of({.url = "http://a"}).find("begin with nats:// or tls://") != std::string::npos);
+    CHECK(refusal_of({.url = "nats://"}).find("the host is missing") != std::string::npos);
+    CHECK(refusal_of({.url = "nats://a:0"}).find("from 1 to 65535") != std::string::npos);
+    CHECK(refusal_of({.url = "nats://a:b:c"}).find("from 1 to 65535") != std::string::npos);
+    CHECK(refusal_of({.url = "nats://a,"}).find("begin with nats://") != std::string::npos);
+    CHECK(refusal_of({.url = "nats://a/b"}).find("nothing follows") != std::string::npos);
+    CHECK(refusal_of({.url = "nats://@a"}).find("nothing stands before the '@'") != std::string::npos);
+    CHECK(refusal_of({.url = "nats://me:secret@a b"}).find("secret") == std::string::npos);
+    CHECK(refusal_of({.url = "nats://a, tls://u:p%40@[::1]:1 ,nats://t@c"}) == "taken");
+    CHECK(refusal_of({.username = "u", .token = "t"}).find("leave one of them empty") != std::string::npos);
+    CHECK(refusal_of({.password = "p"}).find("no username") != std::string::npos);
+    CHECK(refusal_of({.username = "u", .credentials_file = "f"}).find("leave one of them empty") != std::string::npos);
+    CHECK(refusal_of({.tls = {.ca_file = "f", .ca = "t"}}).find("leave one of them empty") != std::string::npos);
+    CHECK(refusal_of({.tls = {.key_file = "f"}}).find("both") != std::string::npos);
+    CHECK(refusal_of({.connect_timeout = 0ms}).find("longer than nothing") != std::string::npos);
+    CHECK(refusal_of({.reconnect_delay = 2s, .max_reconnect_delay = 1s}).find("not longer than") != std::string::npos);
+    CHECK_THROWS_AS(backplane_peer{nats_backplane{{.credentials_file = "/no/such"}}}, std::invalid_argument);
+    CHECK_THROWS_AS(backplane_peer{nats_backplane{{.tls = {.ca_file = "/no/such"}}}}, std::invalid_argument);
+}
+
+TEST_CASE("nats: user and password, or a token, let us in, and a wrong one is told") {
+    const std::string password = "p@ss:\"wo\\rd, %/";
+    const auto by_password = broker::nats({"--user", "me", "--pass", password});
+    const auto by_token = broker::nats({"--auth", "t:k\"n"});
+    const auto at = [](const broker& b) { return "127.0.0.1:" + std::to_string(b.port()); };
+
+    auto config = quick(by_password.url());
+    config.username = "me";
+    config.password = password;
+    CHECK(backplane_peer{nats_backplane{config}}.connects());
+    CHECK(backplane_peer{nats_backplane{"nats://me:p%40ss:%22wo%5Crd%2C %25%2F@" + at(by_password)}}.connects());
+    config.password = "another";
+    backplane_peer wrong{nats_backplane{config}};
+    REQUIRE(wrong.until([&] { return !wrong.why().empty(); }));
+    CHECK(wrong.why() ==
+          "NATS at " + at(by_password) + " refuses the user, password, token or credentials: Authorization Violation");
+    CHECK(wrong.why().find("another") == std::string::npos);
+    CHECK(wrong.transcript().find("connected ") == 3);  // of "disconnected"
+
+    CHECK(backplane_peer{nats_backplane{"nats://t%3Ak%22n@" + at(by_token)}}.connects());
+    CHECK(backplane_peer{nats_backplane{{.url = by_token.url(), .token = "t:k\"n"}}}.connects());
+    backplane_peer nobody{nats_backplane{quick(by_token.url())}};
+    REQUIRE(nobody.until([&] { return !nobody.why().empty(); }));
+    CHECK(nobody.why().find("Authorization Violation") != std::string::npos);
+}
+
+TEST_CASE("nats: what the server does not permit is told") {
+    const text_file config{R"(authorization { users = [ { user: u, password: p, permissions: {
+        publish: ["ok.>", "also"], subscribe: "ok.>" } } ] })"};
+    const auto server = broker::nats({"-c", config.path()});
+    const auto url = "nats://u:p@127.0.0.1:" + std::to_string(server.port());
+    backplane_peer peer{nats_backplane{quick(url)}};
+    REQUIRE(peer.subscribed_to({"ok.a"}));
+    REQUIRE(peer.publish("ok.a", "x"));
+    REQUIRE(peer.until([&] { return peer.message_count() == 1; }));
+    SECTION("to publish") {
+        REQUIRE(peer.publish("no", "x"));
+        REQUIRE(peer.disconnects());
+        CHECK(peer.why() == "NATS says: Permissions Violation for Publish to \"no\"");
+    }
+    SECTION("to subscribe") {
+        peer.subscribe({"also"});
+        REQUIRE(
+            peer.until([&] { return peer.why().starts_with("NATS says: Permissions Violation for Subscription"); }));
+        CHECK(peer.why().find("also") != std::string::npos);
+    }
+    // And it comes back.
+    peer.subscribe({}, {"also"});
+    CHECK(peer.connects());
+}
+
+TEST_CASE("nats: without a server it is told why, and connects when one comes") {
+    auto server = broker::nats();
+    server.kill();
+    const auto began = steady::now();
+    backplane_peer peer{nats_backplane{quick(server.url())}};
+    CHECK(milliseconds_since(began) < 100);
+    peer.subscribe({"a"});
+    REQUIRE(peer.until([&] { return !peer.why().empty(); }));
+    CHECK(peer.why() == "no NATS server accepts connections at 127.0.0.1:" + std::to_string(server.port()));
+    server.restart();
+    REQUIRE(peer.connects());
+    CHECK(peer.until([&] { return peer.in_force() == 1; }));
+    backplane_peer unknown{nats_backplane{quick("nats://no-such-host.invalid")}};
+    REQUIRE(unknown.until([&] { return !unknown.why().empty(); }));
+    CHECK(unknown.why() == "no NATS server accepts connections at no-such-host.invalid:4222");
+}
+
+TEST_CASE("nats: one of several servers is enough") {
+    const auto server = broker::nats();
+    auto dead = broker::nats();
+    dead.kill();
+    backplane_peer peer{nats_backplane{quick(dead.url() + ", " + server.url() + "," + dead.url())}};
+    CHECK(peer.connects());
+}
+
+TEST_CASE("nats: the servers of a cluster name each other, and one that dies is replaced") {
+    std::random_device chance;
+    const auto route = "nats://127.0.0.1:" + std::to_string(32'000 + chance() % 700);
+    auto first = broker::nats({"--cluster", route, "--cluster_name", "c"});
+    const auto second = broker::nats({"--cluster", "nats://127.0.0.1:-1", "--cluster_name", "c", "--routes", route});
+    backplane_peer other{nats_backplane{second.url()}};
+    REQUIRE(other.until([&] { return first.log().find("Route connection created") != std::string::npos; }));
+    REQUIRE(other.subscribed_to({"a"}));
+    backplane_peer peer{nats_backplane{quick(first.url())}};
+    REQUIRE(peer.subscribed_to({"b"}));
+    first.kill();
+    REQUIRE(peer.disconnects());
+    REQUIRE(peer.connects());
+    REQUIRE(other.publish("b", "found"));
+    CHECK(peer.until([&] { return peer.messages() == texts{"found"}; }));
+}
+
+TEST_CASE("nats: a peer that is no server of NATS is told, and tried again") {
+    std::string why;
+    raw_server::script script;
+    SECTION("it speaks another protocol") {
+        why = "is no NATS server";
+        script = [](raw_peer& p) {
+            p.send("HTTP/1.1 400 Bad Request\r\n\r\n");
+            p.wait_for_end();
+        };
+    }
+    SECTION("it sends whatever comes to its mind") {
+        why = "is no NATS server";
+        script = [](raw_peer& p) {
+            for (int i = 0; i != 100; ++i) p.send(std::string(1'000, static_cast<char>(i)));
+            p.wait_for_end();
+        };
+    }
+    SECTION("it says something of NATS that is none") {
+        why = "JSON";
+        script = [](raw_peer& p) {
+            p.send("INFO {\"max_payload\":[]\r\n");
+            p.wait_for_end();
+        };
+    }
+    SECTION("it says nothing") {
+        why = "has not let us in within 300 ms";
+        script = [](raw_peer& p) { p.wait_for_end(); };
+    }
+    SECTION("it says its name, and nothing more") {
+        // nats.c 3.4 would wait for ever, and take all memory.
+        why = "is no NATS server";
+        script = [](raw_peer& p) {
+            p.send(info);
+            p.wait_for_end();
+        };
+    }
+    SECTION("it goes at once") {
+        why = "has closed the connection before it let us in";
+        script = [](raw_peer&) {};
+    }
+    SECTION("it goes before it lets us in") {
+        why = "is no NATS server";
+        script = [](raw_peer& p) {
+            p.send(info);
+            p.read_some();
+        };
+    }
+    std::atomic<int> attempts{0};
+    raw_server server{[&](raw_peer& p) {
+        ++attempts;
+        script(p);
+    }};
+    backplane_peer peer{nats_backplane{quick(url_of(server))}};
+    CHECK(peer.until([&] { return attempts >= 3; }));
+    CAPTURE(peer.why());
+    CHECK(peer.why().find(why) != std::string::npos);
+    CHECK(peer.transcript().find(" connected") == std::string::npos);
+}
+
+TEST_CASE("nats: nonsense behind a good beginning ends the connection") {
+    raw_server server{[&](raw_peer& p) {
+        p.send(info);
+        for (std::string said; said.find("PUB a") == std::string::npos;) {
+            const auto more = p.read_some();
+            if (more.empty()) return;
+            said += more;
+            for (auto at = said.find("PING\r\n"); at != std::string::npos; at = said.find("PING\r\n")) {
+                said.erase(0, at + 6);
+                p.send("PONG\r\n");
+            }
+        }
+        p.send("MSG a\r\n\1\2\3");
+        p.wait_for_end();
+    }};
+    backplane_peer peer{nats_backplane{quick(url_of(server))}};
+    REQUIRE(peer.connects());
+    REQUIRE(peer.publish("a", "x"));
+    REQUIRE(peer.disconnects());
+    CHECK(peer.why().find("has ended the connection") != std::string::npos);
+    CHECK(peer->counts().lost == 1);
+    CHECK(peer.connects());
+}
+
+TEST_CASE("nats: a slow connection is no broken one: what waits is counted, and all of it arrives") {
+    const auto broker = broker::nats();
+    raw_server proxy{[&](raw_peer& p) { pass_on_slowly(p, broker.port()); }};
+    backplane_peer receiver{nats_backplane{broker.url()}};
+    REQUIRE(receiver.subscribed_to({"a"}));
+    nats_config config{.url = url_of(proxy), .answer_timeout = 300ms};
+    backplane_peer sender{nats_backplane{config}};
+    REQUIRE(sender.connects());
+    const std::string payload(10'000, 'x');
+    double longest = 0;
+    for (std::size_t i = 0; i != 1'500; ++i) {
+        const auto began = steady::now();
+        REQUIRE(sender->publish("a", payload));
+        longest = std::max(longest, milliseconds_since(began));
+    }
+    CHECK(longest < 100);
+    CHECK(sender->waiting() > 5'000'000);
+    CHECK(receiver.until([&] { return receiver.message_count() == 1'500; }));
+    CHECK(sender.until([&] { return sender->counts().published == 1'500; }));
+    CHECK(sender->waiting() == 0);
+    CHECK(sender.transcript() == "connected ");
+}
+
+TEST_CASE("nats: when messages were dropped because this process took none, the connection is made anew") {
+    const auto server = broker::nats();
+    backplane_peer sender{nats_backplane{server.url()}}, receiver{nats_backplane{quick(server.url())}};
+    REQUIRE(sender.connects());
+    REQUIRE(receiver.subscribed_to({"a"}));
+    std::mutex busy;
+    receiver.on_received([&] { const std::lock_guard wait{busy}; });
+    {
+        const std::lock_guard is_busy{busy};
+        for (int i = 0; i != 200'000; ++i) REQUIRE(sender->publish("a", "x"));
+        REQUIRE(sender.until([&] { return sender->counts().published == 200'000; }));
+    }
+    REQUIRE(receiver.until([&] { return receiver.transcript().find("disconnected") != std::string::npos; }));
+    CHECK(receiver.why().find("were dropped") != std::string::npos);
+    CHECK(receiver.connects());
+}
+
+TEST_CASE("nats: it may be closed in every phase, in a moment, and says nothing more") {
+    auto server = broker::nats();
+    raw_server silent{[](raw_peer& p) { p.wait_for_end(); }};
+    raw_server half{[](raw_peer& p) {
+        p.send(info);
+        p.wait_for_end();
+    }};
+    const auto closes = [](backplane_peer& peer) {
+        const auto began = steady::now();
+        peer.close();
+        CHECK(milliseconds_since(began) < 600);
+        peer.close();
+        peer.until([] { return false; }, 20ms);
+        CHECK_FALSE(peer.was_told_after_close());
+    };
+    SECTION("before it was started") { nats_backplane{server.url()}.close(); }
+    SECTION("at once") {
+        for (int i = 0; i != 20; ++i) {
+            backplane_peer peer{nats_backplane{server.url()}};
+            closes(peer);
+        }
+    }
+    SECTION("connected") {
+        backplane_peer peer{nats_backplane{server.url()}};
+        REQUIRE(peer.subscribed_to({"a"}));
+        for (int i = 0; i != 100; ++i) peer->publish("a", "x");
+        closes(peer);
+    }
+    SECTION("while it waits for a server that says nothing") {
+        backplane_peer peer{nats_backplane{quick(url_of(silent))}};
+        peer.until([] { return false; }, 30ms);
+        closes(peer);
+    }
+    SECTION("while it waits for a server that has said its name") {
+        backplane_peer peer{nats_backplane{quick(url_of(half))}};
+        peer.until([] { return false; }, 30ms);
+        closes(peer);
+    }
+    SECTION("between two attempts") {
+        server.kill();
+        backplane_peer peer{nats_backplane{{.url = server.url(), .reconnect_delay = 1h, .max_reconnect_delay = 1h}}};
+        REQUIRE(peer.until([&] { return !peer.why().empty(); }));
+        closes(peer);
+    }
+    SECTION("while much waits for a server that is stopped") {
+        backplane_peer peer{nats_backplane{server.url()}};
+        REQUIRE(peer.connects());
+        server.stop();
+        for (int i = 0; i != 200; ++i) REQUIRE(peer->publish("a", std::string(100'000, 'x')));
+        closes(peer);
+    }
+    SECTION("while little waits for a server that is stopped") {
+        backplane_peer peer{nats_backplane{server.url()}};
+        REQUIRE(peer.connects());
+        server.stop();
+        REQUIRE(peer->publish("a", "x"));
+        closes(peer);
+    }
+    SECTION("after the server has gone") {
+        backplane_peer peer{nats_backplane{server.url()}};
+        REQUIRE(peer.connects());
+        server.kill();
+        closes(peer);
+    }
+}
+
+TEST_CASE("nats: its io_context may be destroyed before it, in every phase") {
+    auto server = broker::nats();
+    raw_server silent{[](raw_peer& p) { p.wait_for_end(); }};
+    const bool closed_before = GENERATE(false, true);
+    const auto ends = [&](backplane_peer& peer) {
+        if (closed_before) peer.close();
+        peer.destroy_context();
+        peer.destroy_backplane();
+    };
+    SECTION("at once") {
+        backplane_peer peer{nats_backplane{server.url()}};
+        ends(peer);
+    }
+    SECTION("connected, with something to publish") {
+        backplane_peer peer{nats_backplane{server.url()}};
+        REQUIRE(peer.subscribed_to({"a"}));
+        peer->publish("a", "x");
+        ends(peer);
+    }
+    SECTION("while it connects") {
+        backplane_peer peer{nats_backplane{quick(url_of(silent))}};
+        peer.until([] { return false; }, 30ms);
+        ends(peer);
+    }
+    SECTION("without a server") {
+        server.kill();
+        backplane_peer peer{nats_backplane{quick(server.url())}};
+        REQUIRE(peer.until([&] { return !peer.why().empty(); }));
+        ends(peer);
+    }
+}
+
+#ifdef ARKE_CLUSTER_TESTS_TLS
+TEST_CASE("nats: TLS asks for a certificate of the server's name") {
+    const test_certificate authority{{.subject = "authority", .names = "", .is_authority = true}};
+    const test_certificate good{{}, authority}, other_name{{.subject = "other", .names = "DNS:other"}, authority};
+    const test_certificate of_client{{.subject = "client", .names = "DNS:client"}, authority};
+    const text_file ca{authority.chain()}, good_chain{good.chain()}, good_key{good.key()};
+    const text_file other_chain{other_name.chain()}, other_key{other_name.key()};
+    const text_file client_chain{of_client.chain()}, client_key{of_client.key()};
+    const auto server = broker::nats({"--tls", "--tlscert", good_chain.path(), "--tlskey", good_key.path()});
+    const auto at = "127.0.0.1:" + std::to_string(server.port());
+    SECTION("it works") {
+        backplane_peer peer{nats_backplane{{.url = "tls://" + at, .tls = {.ca_file = ca.path()}}}};
+        REQUIRE(peer.subscribed_to({"a"}));
+        texts all;
+        for (int i = 0; i != 200; ++i) all.push_back(std::string(50'000, static_cast<char>('a' + i % 26)));
+        for (const auto& each : all) REQUIRE(peer->publish("a", each));
+        CHECK(peer.until([&] { return peer.message_count() == all.size(); }));
+        CHECK(peer.messages() == all);
+    }
+    SECTION("a server that has TLS only gets it without being asked for") {
+        backplane_peer peer{nats_backplane{{.url = "nats://" + at, .tls = {.ca = authority.chain()}}}};
+        CHECK(peer.connects());
+    }
+    SECTION("an authority that nobody knows is refused") {
+        backplane_peer peer{nats_backplane{quick("tls://" + at)}};
+        REQUIRE(peer.until([&] { return !peer.why().empty(); }));
+        CHECK(peer.why().find("TLS with NATS at " + at + " failed") != std::string::npos);
+    }
+    SECTION("another name is refused, unless it is the one that is asked for") {
+        const auto other = broker::nats({"--tls", "--tlscert", other_chain.path(), "--tlskey", other_key.path()});
+        auto config = quick("tls://127.0.0.1:" + std::to_string(other.port()));
+        config.tls.ca_file = ca.path();
+        backplane_peer peer{nats_backplane{config}};
+        REQUIRE(peer.until([&] { return !peer.why().empty(); }));
+        CHECK(peer.why().find("TLS with NATS") != std::string::npos);
+        config.tls.server_name = "other";
+        CHECK(backplane_peer{nats_backplane{config}}.connects());
+        config.tls.server_name = "";
+        config.tls.verify = false;
+        CHECK(backplane_peer{nats_backplane{config}}.connects());
+    }
+    SECTION("a server that asks for a certificate gets ours") {
+        const auto strict = broker::nats(
+            {"--tlsverify", "--tlscert", good_chain.path(), "--tlskey", good_key.path(), "--tlscacert", ca.path()});
+        auto config = quick("tls://127.0.0.1:" + std::to_string(strict.port()));
+        config.tls = {.ca_file = ca.path(), .certificate_file = client_chain.path(), .key_file = client_key.path()};
+        CHECK(backplane_peer{nats_backplane{config}}.connects());
+        config.tls.certificate_file = config.tls.key_file = "";
+        backplane_peer without{nats_backplane{config}};
+        CHECK(without.until([&] { return !without.why().empty(); }));
+    }
+    SECTION("a server without TLS is refused") {
+        const auto plain = broker::nats();
+        backplane_peer peer{nats_backplane{quick("tls://127.0.0.1:" + std::to_string(plain.port()))}};
+        REQUIRE(peer.until([&] { return !peer.why().empty(); }));
+        CHECK(peer.why().find("has no TLS") != std::string::npos);
+    }
+    SECTION("a handshake that is not answered ends in time") {
+        raw_server half{[](raw_peer& p) {
+            p.send(R"(INFO {"server_id":"x","version":"2.9.0","proto":1,"max_payload":1048576,"tls_required":true})"
+                   "\r\n");
+            p.wait_for_end();
+        }};
+        backplane_peer peer{nats_backplane{quick("tls://127.0.0.1:" + std::to_string(half.port()))}};
+        REQUIRE(peer.until([&] { return !peer.why().empty(); }));
+        CHECK(peer.why().find("TLS with NATS") != std::string::npos);
+    }
+    SECTION("a server that is stopped does not make publishing wait") {
+        backplane_peer peer{nats_backplane{{.url = "tls://" + at, .tls = {.ca_file = ca.path()}}}};
+        REQUIRE(peer.connects());
+        server.stop();
+        double longest = 0;
+        for (int i = 0; i != 300; ++i) {
+            const auto began = steady::now();
+            REQUIRE(peer->publish("a", std::string(65'536, 'x')));
+            longest = std::max(longest, milliseconds_since(began));
+        }
+        CHECK(longest < 100);
+        peer->reconnect();
+        CHECK(peer.disconnects());
+        server.go_on();
+        CHECK(peer.connects());
+    }
+}
+#endif
