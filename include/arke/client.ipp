@@ -757,7 +757,7 @@ namespace arke {
 
 ARKE_INLINE void client::emit_message(std::string_view text) { deliver(detail::native_text(text)); }
 
-ARKE_INLINE void client::emit_message(bytes_view data) { deliver(detail::native_bytes(settings(), data)); }
+ARKE_INLINE void client::emit_message(bytes_view data) { deliver(detail::native_bytes(settings().binary_messages, data)); }
 
 #ifdef ARKE_SEPARATE_COMPILATION
 template boost::asio::any_io_executor detail::executor_of<boost::asio::any_io_executor>(const detail::client_state&);

@@ -3,6 +3,7 @@
 #include <arke/base/close_code.hpp>
 #include <arke/base/compile.hpp>
 #include <arke/base/error.hpp>
+#include <arke/core/aim.hpp>
 #include <arke/core/endpoint.hpp>
 #include <arke/event/handler.hpp>
 #include <arke/event/value.hpp>
@@ -31,28 +32,6 @@ class basic_connection;
 template <class Session>
 class basic_endpoint;
 
-/// Says that a name is a connection's id: `to(arke::id{name})`.
-struct id {
-    std::string value;
-};
-
-/// Says that a name is a room: `to(arke::room{name})`.
-struct room {
-    std::string value;
-};
-
-struct all_t {};
-struct not_me_t {};
-
-/// Everybody who is connected to this endpoint: `to(arke::all)`.
-inline constexpr all_t all{};
-
-/// Everybody but the connection that speaks: `c.to(arke::not_me)`; with names, those without it: `c.to("room", arke::not_me)`.
-inline constexpr not_me_t not_me{};
-
-/// The name that not_me had in 2016.
-inline constexpr not_me_t broadcast{};
-
 namespace detail {
 
 /// Does it with those of them who are connected to this machine.
@@ -71,12 +50,12 @@ public:
     /// Leaves out these connections and rooms.
     template <class... Names>
     target& except(Names&&... names) & {
-        (add(to_.except, std::forward<Names>(names)), ...);
+        (detail::add_name(to_.except, std::forward<Names>(names)), ...);
         return *this;
     }
     template <class... Names>
     target&& except(Names&&... names) && {
-        (add(to_.except, std::forward<Names>(names)), ...);
+        (detail::add_name(to_.except, std::forward<Names>(names)), ...);
         return std::move(*this);
     }
 
@@ -115,36 +94,9 @@ private:
 
     target(core::endpoint& owner, core::peer_ptr by) : owner_{&owner}, speaker_{std::move(by)} {}
 
-    template <class List, class Name>
-    void add(List& list, Name&& name) {
-        using type = std::remove_cvref_t<Name>;
-        if constexpr (std::is_same_v<type, id>) {
-            list.push_back({core::name::kind::id, std::forward<Name>(name).value});
-        } else if constexpr (std::is_same_v<type, room>) {
-            list.push_back({core::name::kind::room, std::forward<Name>(name).value});
-        } else {
-            static_assert(std::is_convertible_v<Name, std::string_view>,
-                          "arke: name a connection or a room by text, arke::id{...} or arke::room{...}.");
-            list.push_back({core::name::kind::any, std::string{std::string_view{name}}});
-        }
-    }
-
     template <class... Names>
     void aim(Names&&... names) {
-        bool all_but_me = false;
-        const auto one = [&](auto&& n) {
-            using type = std::remove_cvref_t<decltype(n)>;
-            if constexpr (std::is_same_v<type, all_t>) {
-                to_.everyone = true;
-            } else if constexpr (std::is_same_v<type, not_me_t>) {
-                to_.not_me = speaker_;
-                all_but_me = true;
-            } else {
-                add(to_.to, std::forward<decltype(n)>(n));
-            }
-        };
-        (one(std::forward<Names>(names)), ...);
-        if (all_but_me && to_.to.empty()) to_.everyone = true;
+        detail::aim(to_, speaker_, std::forward<Names>(names)...);
     }
 
     void deliver(const outgoing& out) const;

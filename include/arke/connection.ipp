@@ -3,34 +3,12 @@
 #include <arke/connection.hpp>
 
 #include <algorithm>
-#include <array>
 #include <new>
 #include <stdexcept>
 
 namespace arke {
 
 namespace detail {
-
-/// Whether bytes go as a text message (config::binary_messages off), which they must then be fit for.
-inline outgoing native_bytes(const config& settings, bytes_view data) {
-    const auto view = as_text(data);
-    if (settings.binary_messages) return outgoing::native(false, view);
-    if (!wire::is_utf8(view)) {
-        throw std::invalid_argument{
-            "emit_message(bytes): the bytes are not UTF-8 and binary_messages is off, so they would leave as text; set "
-            "config::binary_messages, or pass arke::message_view{data, false}"};
-    }
-    return outgoing::native(true, view);
-}
-
-/// Refuses what a close frame cannot carry.
-inline void check_close(close_code code, std::string_view reason) {
-    if (!may_be_sent(code)) {
-        throw std::invalid_argument{"disconnect(): " + std::to_string(static_cast<unsigned>(code)) +
-                                    " may not be sent; use close_code::normal or a number from 3000 to 4999"};
-    }
-    if (!wire::is_utf8(reason)) throw std::invalid_argument{"disconnect(): the reason is not UTF-8"};
-}
 
 /// What the exception that is being handled says.
 inline std::string current_text() {
@@ -41,13 +19,6 @@ inline std::string current_text() {
     } catch (...) {
         return {};
     }
-}
-
-inline outgoing native_text(std::string_view text) {
-    if (!wire::is_utf8(text)) {
-        throw std::invalid_argument{"emit_message(text): the text is not UTF-8; pass arke::bytes for binary data"};
-    }
-    return outgoing::native(true, text);
 }
 
 }  // namespace detail
@@ -62,7 +33,7 @@ ARKE_INLINE void target::deliver(const outgoing& out) const {
 ARKE_INLINE void target::emit_message(std::string_view text) const { deliver(detail::native_text(text)); }
 
 ARKE_INLINE void target::emit_message(bytes_view data) const {
-    deliver(detail::native_bytes(owner_->settings(), data));
+    deliver(detail::native_bytes(owner_->settings().binary_messages, data));
 }
 
 ARKE_COLD_INLINE core::loop_ptr target::home() const {
@@ -126,7 +97,7 @@ ARKE_INLINE void connection_handle::deliver(const outgoing& out) const {
 ARKE_INLINE void connection_handle::emit_message(std::string_view text) const { deliver(detail::native_text(text)); }
 
 ARKE_INLINE void connection_handle::emit_message(bytes_view data) const {
-    if (peer_) deliver(detail::native_bytes(peer_->owner().settings(), data));
+    if (peer_) deliver(detail::native_bytes(peer_->owner().settings().binary_messages, data));
 }
 
 ARKE_COLD_INLINE void connection_handle::disconnect(close_code code, std::string_view reason) const {
@@ -201,7 +172,7 @@ ARKE_INLINE void connection::emit_message(std::string_view text) {
 }
 
 ARKE_INLINE void connection::emit_message(bytes_view data) {
-    const auto out = detail::native_bytes(owner().settings(), data);
+    const auto out = detail::native_bytes(owner().settings().binary_messages, data);
     send_native(out.is == outgoing::what::text, out.event.data);
 }
 
@@ -362,9 +333,7 @@ ARKE_COLD_INLINE void connection::on_refusal(std::uint32_t id, refusal_reason re
     on_loop().counters().received.answers.add();
     const auto request = requests_ ? requests_->take(id) : nullptr;
     if (!request) return on_loop().counters().dropped.late_answers.add();
-    constexpr std::array errors{errc::refused, errc::unhandled_event, errc::wrong_type, errc::handler_threw,
-                                errc::too_many_requests};
-    complete(*request, errors[static_cast<std::size_t>(reason)], {{}, value_kind::text, text});
+    complete(*request, detail::error_of(reason), {{}, value_kind::text, text});
 }
 
 ARKE_INLINE void connection::on_request(std::uint32_t id, const event_view& event) {
