@@ -103,8 +103,8 @@ public:
     /// The peer's address as text, without a port: "192.0.2.7", "2001:db8::7"; "unix" of who came by a UNIX-domain socket. Behind
     /// a proxy of listener_config::trusted_proxies the client's; behind another the proxy's.
     std::string_view remote_address() const noexcept {
-        const auto all = part(method_size_ + target_size_, address_size_);
-        return all.substr(0, all.find(' '));
+        const auto written = part(method_size_ + target_size_, address_size_);
+        return written.substr(0, written.find(' '));
     }
 
     /// 0 where nobody told it.
