@@ -20,6 +20,7 @@
 #include <string>
 #include <vector>
 
+#include "tests/support/bad_line.hpp"
 #include "tests/support/broker.hpp"
 #include "tests/support/running_server.hpp"
 
@@ -57,22 +58,31 @@ public:
     }
 
     /// A real one.
-    test::broker& broker() { return *broker_; }
+    test::broker& broker() const { return *broker_; }
+
+    /// The first server that joins has a line of its own to it.
+    bad_line& line() const {
+        if (!line_) line_ = std::make_unique<bad_line>(broker_->port());
+        return *line_;
+    }
     const in_process_broker& in_process() const { return in_process_; }
     carrier kind() const { return by_; }
 
     template <class Server>
     void join(Server& server, const cluster_config& settings = {}) const {
+        auto url = broker_ ? broker_->url() : std::string{};
+        if (line_ && !std::exchange(has_line_, true))
+            url.replace(url.find_last_of(':') + 1, std::string::npos, std::to_string(line_->port()));
         switch (by_) {
             case carrier::in_process: server.cluster(in_process_backplane{in_process_}, settings); break;
             case carrier::redis:
 #ifdef ARKE_TESTS_REDIS
-                server.cluster(redis_backplane{broker_->url()}, settings);
+                server.cluster(redis_backplane{url}, settings);
 #endif
                 break;
             case carrier::nats:
 #ifdef ARKE_TESTS_NATS
-                server.cluster(nats_backplane{broker_->url()}, settings);
+                server.cluster(nats_backplane{url}, settings);
 #endif
                 break;
         }
@@ -82,6 +92,8 @@ private:
     carrier by_;
     in_process_broker in_process_;
     std::unique_ptr<test::broker> broker_;
+    mutable std::unique_ptr<bad_line> line_;
+    mutable bool has_line_ = false;
 };
 
 /// A client that has told the server its rooms, and remembers what it hears.
@@ -141,7 +153,7 @@ public:
     std::uint16_t port(std::size_t index) const { return servers_[index].port(); }
     std::size_t size() const { return servers_.size(); }
     const meeting& at() const { return meeting_; }
-    test::broker& broker() { return own_->broker(); }
+    test::broker& broker() { return meeting_.broker(); }
 
     /// Waits until all know of each other, and hear of each other's rooms.
     bool settle(std::size_t nodes = 3) {
