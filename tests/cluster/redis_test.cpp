@@ -287,7 +287,7 @@ TEST_CASE("redis: a payload is any bytes, of any size up to the bound") {
 
     // From somebody who has a larger bound.
     auto& b = s.member(redis.url(), {});
-    s.publish(b, "c", large + std::string(10'000, 'x'));
+    s.publish(b, "c", large + "x");
     REQUIRE(s.until([&] { return !a.reasons.empty(); }));
     CHECK(holds(a.reasons[0], "a message is larger than max_message_size"));
     REQUIRE(s.connects(a));
@@ -319,7 +319,7 @@ TEST_CASE("redis: a broker that was killed comes back, and with it all subscript
 
     for (const auto* const channel : {"room.1999", "room.0", "new"}) s.publish(b, channel, channel);
     REQUIRE(s.settles(b));
-    REQUIRE(s.until([&] { return a.messages.size() == 3; }));
+    REQUIRE(s.until([&] { return a.messages.size() == 3 && b.messages.size() == 2; }));
     CHECK(a.text() == "before room.1999 new");
     CHECK(b.text() == "before room.1999");
     CHECK(holds(a.reasons[0], "127.0.0.1:" + std::to_string(redis.port())));
@@ -425,7 +425,7 @@ TEST_CASE("redis: when one of the two connections is killed, both are made anew"
     auto& a = s.member(redis.url(), {"c"});
     CHECK(asked(redis, std::string{"CLIENT KILL TYPE "} + type) == ":1");
     REQUIRE(s.until([&] { return !a.is_connected; }));
-    CHECK(holds(a.reasons[0], "has ended the connection"));
+    CHECK(holds(a.reasons[0], "Redis at 127.0.0.1:"));
     REQUIRE(s.connects(a));
     s.publish(a, "c", "here");
     REQUIRE(s.until([&] { return a.messages.size() == 1; }));
@@ -524,17 +524,17 @@ TEST_CASE("redis: what answers and is no Redis is told, and never believed") {
     };
     const auto r = GENERATE(values<row>({
         {"HTTP/1.1 400 Bad Request\r\n\r\n", "does not speak as a Redis: Protocol error, got \"H\" as reply type byte"},
-        {"+PONG\r\n:1\r\n", "it answers what it was not asked"},
-        {":1\r\n", "it answers what it was not asked"},
-        {"$4\r\nPONG\r\n", "it said what no Redis says to a subscriber"},
-        {"*2147483647\r\n", "it said what no Redis says to a subscriber"},
-        {"*3\r\n*3\r\n*3\r\n", "it said what no Redis says to a subscriber"},
-        {"*3\r\n$7\r\nmessage\r\n$1\r\nc\r\n:1\r\n", "it said what no Redis says to a subscriber"},
-        {"*3\r\n$7\r\nmessage\r\n$1\r\nc\r\n$1\r\nx\r\n", "it answers what it was not asked"},
-        {"*3\r\n$8\r\npmessage\r\n", "it said what no Redis says to a subscriber"},
-        {"*3\r\n$9\r\nsubscribe\r\n$1\r\nc\r\n:1\r\n", "it answers what it was not asked"},
-        {"*-1\r\n", "it said what no Redis says to a subscriber"},
-        {"$-1\r\n", "it said what no Redis says to a subscriber"},
+        {"+PONG\r\n:1\r\n", "it says what it was not asked"},
+        {":1\r\n", "it says what it was not asked"},
+        {"$4\r\nPONG\r\n", "it says what it was not asked"},
+        {"*2147483647\r\n", "it says what it was not asked"},
+        {"*3\r\n*3\r\n*3\r\n", "it says what it was not asked"},
+        {"*3\r\n$7\r\nmessage\r\n$1\r\nc\r\n:1\r\n", "it says what it was not asked"},
+        {"*3\r\n$7\r\nmessage\r\n$1\r\nc\r\n$1\r\nx\r\n", "it says what it was not asked"},
+        {"*3\r\n$8\r\npmessage\r\n", "it says what it was not asked"},
+        {"*3\r\n$9\r\nsubscribe\r\n$1\r\nc\r\n:1\r\n", "it says what it was not asked"},
+        {"*-1\r\n", "it says what it was not asked"},
+        {"$-1\r\n", "it says what it was not asked"},
         {"$-2\r\n", "Bulk string length out of range"},
         {"*x\r\n", "Bad multi-bulk length"},
         {":99999999999999999999999999\r\n", "Bad integer value"},
@@ -589,8 +589,8 @@ TEST_CASE("redis: a peer that ends the connection at once, or goes on for ever, 
                       .max_message_size = 3'000'000});
     REQUIRE(s.until([&] { return !a.reasons.empty(); }));
     INFO(a.reasons[0]);
-    // The publisher hears it as well, and has a smaller bound.
-    CHECK((holds(a.reasons[0], r.reason) || holds(a.reasons[0], "the connection with Redis")));
+    // The publisher hears it as well, and is told of no messages.
+    CHECK((holds(a.reasons[0], r.reason) || holds(a.reasons[0], "it says what it was not asked")));
     a.plane.close();
 }
 
@@ -727,8 +727,7 @@ TEST_CASE("redis: subscribing and publishing within a call is heard") {
         }
     };
     s.publish(a, "c", "first");
-    REQUIRE(s.until([&] { return left < -50; }));
-    a.on_call = nullptr;
+    REQUIRE(s.until([&] { return a.messages.size() == 101; }));
     REQUIRE(s.settles(a));
     REQUIRE(s.subscribes(a));
     CHECK(a.messages.size() == 101);

@@ -52,10 +52,9 @@ public:
     /// Nothing while it is killed.
     pid_t pid() const noexcept { return pid_; }
 
-    /// Without a last word: what it held is gone, its connections are reset.
+    /// Without a last word, also when it is stopped: what it held is gone, its connections are reset.
     void kill() noexcept {
         if (pid_ == 0) return;
-        ::kill(pid_, SIGCONT);
         ::kill(pid_, SIGKILL);
         while (::waitpid(pid_, nullptr, 0) == -1 && errno == EINTR) {
         }

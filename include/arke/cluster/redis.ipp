@@ -38,6 +38,7 @@ class redis_answers {
 public:
     enum class kind { none, broken, status, error, integer, message, subscribed, unsubscribed };
 
+    /// `most` bytes of a message are taken. Nothing: there are no messages.
     explicit redis_answers(std::size_t most) : most_{most}, reader_{::redisReaderCreateWithFunctions(functions())} {
         if (!reader_) throw std::bad_alloc{};
         reader_->privdata = this;
@@ -57,18 +58,18 @@ public:
         void* whole = nullptr;
         if (::redisReaderGetReply(reader_.get(), &whole) != REDIS_OK) {
             if (has_no_memory_) throw std::bad_alloc{};
-            text_ = is_odd_ ? "it said what no Redis says to a subscriber" : reader_->errstr;
+            text_ = fault_ == nullptr ? reader_->errstr : fault_;
             return kind::broken;
         }
         if (whole != nullptr) return kind_;
         // A line is short, and the length of a text is a line.
         const std::string_view left{reader_->buf + reader_->pos, reader_->len - reader_->pos};
-        if (left.size() > most_) {
-            text_ = "a message is larger than max_message_size";
-            return kind::broken;
-        }
         if (left.size() > longest_line && left.substr(0, longest_line).find("\r\n") == left.npos) {
             text_ = "a line has no end";
+            return kind::broken;
+        }
+        if (left.size() > most_ + longest_line) {
+            text_ = too_large;
             return kind::broken;
         }
         return kind::none;
@@ -86,6 +87,7 @@ public:
 private:
     static constexpr std::size_t longest_line = std::size_t{64} * 1024;
     static constexpr std::size_t large = std::size_t{1024} * 1024;
+    static constexpr const char* too_large = "a message is larger than max_message_size";
 
     struct freeing {
         void operator()(::redisReader* r) const noexcept { ::redisReaderFree(r); }
@@ -93,8 +95,8 @@ private:
 
     // What hiredis keeps of a part. Nothing: it stops.
     void* made() noexcept { return this; }
-    void* odd() noexcept {
-        is_odd_ = true;
+    void* odd(const char* how = "it says what it was not asked") noexcept {
+        fault_ = how;
         return nullptr;
     }
 
@@ -126,6 +128,7 @@ private:
                 }
             } else if (task->idx == 2) {
                 if (kind_ != kind::message) return odd();
+                if (text.size() > most_) return odd(too_large);
                 payload_ = text;
             }
             return made();
@@ -153,7 +156,8 @@ private:
                 return self(task).add_text(task, {text, size});
             };
             f.createArray = [](const ::redisReadTask* task, auto size) -> void* {
-                return task->parent == nullptr && size == 3 ? self(task).made() : self(task).odd();
+                auto& answers = self(task);
+                return task->parent == nullptr && size == 3 && answers.most_ != 0 ? answers.made() : answers.odd();
             };
             f.createInteger = [](const ::redisReadTask* task, long long number) -> void* {
                 return self(task).add_number(task, number);
@@ -171,7 +175,7 @@ private:
     std::size_t most_;
     std::unique_ptr<::redisReader, freeing> reader_;
     kind kind_ = kind::none;
-    bool is_odd_ = false;
+    const char* fault_ = nullptr;
     bool has_no_memory_ = false;
     long long number_ = 0;
     std::string text_;
@@ -419,8 +423,7 @@ private:
     }
 
     redis_side_ptr make_side(bool is_subscriber) {
-        // What a publisher hears are numbers, and a subscriber the name of a channel with each message.
-        auto side = std::make_shared<redis_side>(is_subscriber, (is_subscriber ? most_ : 0) + 4096);
+        auto side = std::make_shared<redis_side>(is_subscriber, is_subscriber ? most_ : 0);
         side->heard = now();
         auto done = [link = weak_from_this(), of = std::weak_ptr{side}](io::connected what) {
             const auto self = link.lock();
@@ -475,7 +478,7 @@ private:
         // A user that may not say PING was heard all the same.
         const bool may_not = command == "PING" && answer == kind::error && text.starts_with("NOPERM");
         if (answer == kind::error && !may_not) return break_off(refused(side->asked.front(), text));
-        if (answer != kind::status && !may_not) return break_off(strange("it answers what it was not asked"));
+        if (answer != kind::status && !may_not) return break_off(strange("it says what it was not asked"));
         ++round_trips_;
         side->asked.pop_front();
         if (!side->asked.empty()) return;
@@ -613,7 +616,7 @@ private:
             published_bytes_ += unanswered_.front();
             return unanswered_.pop_front();
         }
-        break_off(strange("it answers what it was not asked"));
+        break_off(strange("it says what it was not asked"));
     }
 
     // --- The end of a connection ---
@@ -627,11 +630,11 @@ private:
     }
 
     std::string broken(const error_code& ec) const {
-        if (ec == io::asio::error::eof) {
+        const bool is_ended = ec == io::asio::error::eof;
+        if (!is_connected_ && (is_ended || ec == io::asio::error::connection_reset))
             return "Redis at " + at_.place() +
-                   (is_connected_ ? " has ended the connection"
-                                  : " has ended the connection before it was used; is it a Redis, and without TLS?");
-        }
+                   " has ended the connection before it was used; is it a Redis, and without TLS?";
+        if (is_ended) return "Redis at " + at_.place() + " has ended the connection";
         return "the connection with Redis at " + at_.place() + " broke: " + ec.message();
     }
 
