@@ -362,6 +362,8 @@ private:
     void hand_on(natsConnection* c);
     void write_out(natsConnection* c, bool& blocked);
     void say_goodbye(natsConnection* c);
+    bool has_come_to(bool nats_link::*what, core::millis time) noexcept;
+    void come_to(bool nats_link::*what) noexcept;
     void end(natsConnection* c) noexcept;
     void forget_socket() noexcept;
     void tell_lost(const std::string& why);
@@ -416,15 +418,16 @@ private:
     bool ask_now_ = false;
     bool asking_ = false;
     bool asker_ends_ = false;
-    core::millis attempt_ends_ = 0;  ///< When nats.c ought to have given up connecting.
-    int expected_socket_ = -1;       ///< The number that its socket has, most likely.
+    bool has_handed_on_ = false, is_over_ = false;  ///< What close() waits for.
+    core::millis attempt_ends_ = 0;                 ///< When nats.c ought to have given up connecting.
+    int expected_socket_ = -1;                      ///< The number that its socket has, most likely.
     std::uint16_t expected_port_ = 0;
 
     std::atomic<std::size_t> queued_{0}, buffered_{0}, largest_{0};
     std::atomic<std::uint64_t> received_{0}, received_bytes_{0};
     std::atomic<std::uint64_t> moved_{0};  ///< Grows when something comes, or when a full socket has room again.
 
-    wakeup to_run_, to_ask_, asker_rests_, ended_;
+    wakeup to_run_, to_ask_, asker_rests_, to_close_;
 
     // Of run() alone.
     std::thread::id run_id_;
@@ -519,17 +522,34 @@ inline void nats_link::close() noexcept {
     to_run_.wake();
     to_ask_.wake();
     if (!runner_.joinable()) return;
-    // While it waits for a server, for TLS or for a name to be resolved, nobody waits for it: it ends by itself.
-    bool is_over = !is_connecting && ended_.wait(300);
-    if (!is_connecting && !is_over) {
-        break_off("closed");
-        is_over = ended_.wait(100);
-    }
-    if (is_over) {
+    // While it waits for a server, for TLS or for a name to be resolved, nobody waits for it: it ends by itself. So it does
+    // where it has many subscriptions to take apart.
+    if (!is_connecting && !has_come_to(&nats_link::has_handed_on_, 300)) break_off("closed");
+    if (!is_connecting && has_come_to(&nats_link::is_over_, 50)) {
         runner_.join();
     } else {
         runner_.detach();
     }
+}
+
+inline bool nats_link::has_come_to(bool nats_link::*what, core::millis time) noexcept {
+    for (const auto end = now() + time;;) {
+        {
+            const std::lock_guard lock{state_};
+            if (this->*what) return true;
+        }
+        const auto left = end - now();
+        if (left <= 0) return false;
+        to_close_.wait(left);
+    }
+}
+
+inline void nats_link::come_to(bool nats_link::*what) noexcept {
+    {
+        const std::lock_guard lock{state_};
+        this->*what = true;
+    }
+    to_close_.wake();
 }
 
 // --- What nats.c calls ---
@@ -613,7 +633,8 @@ inline void nats_link::run() noexcept {
     }
     to_ask_.wake();
     asker_.join();
-    ended_.wake();
+    come_to(&nats_link::has_handed_on_);
+    come_to(&nats_link::is_over_);
 }
 
 inline nats_options nats_link::make_options(const nats_server& server, std::uintptr_t number) const {
@@ -791,7 +812,11 @@ inline void nats_link::serve(natsConnection* c) {
         hand_on(c);
         if (!is_full && in_buffer_ != 0) write_out(c, is_full);
         if (natsConnection_IsClosed(c)) return;
-        if (closing) return say_goodbye(c);
+        if (closing) {
+            say_goodbye(c);
+            come_to(&nats_link::has_handed_on_);
+            return;
+        }
 
         int time = -1;
         {
