@@ -249,7 +249,7 @@ struct config {
     std::vector<std::pair<std::string, std::string>> headers{};
 
     /// Makes the id of a new connection from its request. Runs on the connection's loop. Empty, or returning an empty
-    /// string: 89 random bits in letters and digits; in a cluster 65, behind the server's name there. Ids of your own have to be
+    /// string: 89 random bits in letters and digits; in a cluster 59, behind the server's name there. Ids of your own have to be
     /// unique in the whole cluster: two servers do not know of each other's.
     std::function<std::string(const request&)> id_generator{};
 

@@ -65,7 +65,8 @@ struct backplane_counts {
 };
 
 /// Carries messages between the servers of a cluster: the seam that Redis, NATS and what you write yourself stand behind. Two
-/// functions out, publish() and subscribe(); one in, backplane_user::received().
+/// functions out, publish() and subscribe(); one in, backplane_user::received(). What has a connection that can be lost needs a few
+/// more; in_process.hpp is the least there can be.
 ///
 /// Channels are named by ASCII letters, digits, '-', '_', '=', '~', and '.' between parts that are never empty: a Redis channel and
 /// a NATS subject as they are, of 250 bytes at most. A message goes to everybody who is subscribed at that time, at most once
@@ -91,15 +92,15 @@ public:
                            std::uint64_t number) = 0;
 
     /// The broker does not answer any more, as the cluster finds: drop the connection and make a new one.
-    virtual void reconnect() = 0;
+    virtual void reconnect() {}
 
     /// Hands on at once what can be handed on without waiting, and ends everything. No call of the user after it.
     virtual void close() noexcept = 0;
 
     /// Bytes that were published and wait here, because the broker takes them slowly.
-    virtual std::size_t waiting() const noexcept = 0;
+    virtual std::size_t waiting() const noexcept { return 0; }
 
-    virtual backplane_counts counts() const noexcept = 0;
+    virtual backplane_counts counts() const noexcept { return {}; }
 
 protected:
     backplane() = default;
