@@ -1,12 +1,14 @@
 #include <arke/cluster/redis.hpp>
 
+#include <boost/asio/executor_work_guard.hpp>
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/ip/tcp.hpp>
-#include <boost/asio/local/stream_protocol.hpp>
+#include <boost/asio/post.hpp>
 #include <boost/asio/read_until.hpp>
 #include <boost/asio/write.hpp>
 
 #include <algorithm>
+#include <array>
 #include <atomic>
 #include <chrono>
 #include <functional>
@@ -16,6 +18,8 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <thread>
+#include <utility>
 #include <vector>
 
 #include "tests/support/broker.hpp"
@@ -170,6 +174,31 @@ std::string refusal(const redis_config& settings) {
 std::vector<std::string> channels(std::size_t count, const std::string& prefix = "room.") {
     std::vector<std::string> all;
     for (std::size_t i = 0; i != count; ++i) all.push_back(prefix + std::to_string(i));
+    return all;
+}
+
+/// What is read of some bytes that come in pieces of a size.
+std::string answers(std::string_view bytes, std::size_t piece, std::size_t most = 100) {
+    using kind = arke::detail::redis_answers::kind;
+    arke::detail::redis_answers read{most};
+    std::string all;
+    while (!bytes.empty()) {
+        read.feed(bytes.substr(0, piece));
+        bytes.remove_prefix(std::min(piece, bytes.size()));
+        for (auto next = read.next(); next != kind::none; next = read.next()) {
+            switch (next) {
+                case kind::none: break;
+                case kind::broken: return all + "broken: " + read.text();
+                case kind::status: all += "+" + read.text(); break;
+                case kind::error: all += "-" + read.text(); break;
+                case kind::integer: all += ":" + std::to_string(read.number()); break;
+                case kind::message: all += "message " + read.payload(); break;
+                case kind::subscribed: all += "subscribed " + std::to_string(read.number()); break;
+                case kind::unsubscribed: all += "unsubscribed " + std::to_string(read.number()); break;
+            }
+            all += ", ";
+        }
+    }
     return all;
 }
 
@@ -517,6 +546,23 @@ TEST_CASE("redis: a name that is not known is told") {
     CHECK(holds(a.reasons[0], "the address of no-such-host.invalid:6379 is not known"));
 }
 
+TEST_CASE("redis: at every split of what it says, the same is read") {
+    const std::string good =
+        "+OK\r\n-ERR "
+        "no\r\n:7\r\n*3\r\n$9\r\nsubscribe\r\n$1\r\nc\r\n:1\r\n*3\r\n$7\r\nmessage\r\n$1\r\nc\r\n$4\r\na\r\nb\r\n"
+        "*3\r\n$7\r\nmessage\r\n$1\r\nc\r\n$0\r\n\r\n*3\r\n$11\r\nunsubscribe\r\n$-1\r\n:0\r\n";
+    const std::string read = "+OK, -ERR no, :7, subscribed 1, message a\r\nb, message , unsubscribed 0, ";
+    for (std::size_t piece = 1; piece <= good.size(); ++piece) REQUIRE(answers(good, piece) == read);
+    for (std::size_t piece = 1; piece <= good.size(); ++piece)
+        REQUIRE(answers(good + "?" + good, piece) == read + "broken: Protocol error, got \"?\" as reply type byte");
+    const auto message = [](std::size_t size) {
+        return "*3\r\n$7\r\nmessage\r\n$1\r\nc\r\n$" + std::to_string(size) + "\r\n" + std::string(size, 'x') + "\r\n";
+    };
+    CHECK(answers(message(100), 7) == "message " + std::string(100, 'x') + ", ");
+    CHECK(answers(message(101), 7) == "broken: a message is larger than max_message_size");
+    CHECK(answers(message(1), 7, 0) == "broken: it says what it was not asked");
+}
+
 TEST_CASE("redis: what answers and is no Redis is told, and never believed") {
     struct row {
         const char* says;
@@ -744,4 +790,106 @@ TEST_CASE("redis: settings that cannot work are refused with a sentence") {
     CHECK(holds(refusal({.reconnect_delay = 3s}), "max_reconnect_delay not below it"));
     CHECK(holds(refusal({.max_message_size = 0}), "redis_config::max_message_size"));
     CHECK_THROWS_AS(redis_backplane{"redis://"}, std::invalid_argument);
+}
+
+TEST_CASE("redis: through a connection of a few bytes at a time everything arrives, in order") {
+    const auto redis = broker::redis();
+    scene s;
+    // Between a node and its broker: a kilobyte each way, and then others have their turn.
+    using tcp = asio::ip::tcp;
+    struct pipe {
+        tcp::socket from;
+        tcp::socket to;
+    };
+    std::array<char, 1'024> bytes{};
+    std::list<pipe> pipes;
+    std::function<void(tcp::socket&, tcp::socket&)> carry = [&](tcp::socket& from, tcp::socket& to) {
+        from.async_wait(tcp::socket::wait_read, [&](const boost::system::error_code& ec) {
+            boost::system::error_code end = ec;
+            const auto size = end ? 0 : from.read_some(asio::buffer(bytes), end);
+            if (end) return;
+            asio::write(to, asio::buffer(bytes.data(), size), end);
+            if (!end) carry(from, to);
+        });
+    };
+    tcp::acceptor acceptor{s.context, {asio::ip::make_address("127.0.0.1"), 0}};
+    acceptor.set_option(asio::socket_base::receive_buffer_size{4'096});
+    std::function<void()> accept = [&] {
+        acceptor.async_accept([&](const boost::system::error_code& ec, tcp::socket peer) {
+            if (ec) return;
+            auto& p = pipes.emplace_back(pipe{std::move(peer), tcp::socket{s.context}});
+            p.to.connect({asio::ip::make_address("127.0.0.1"), redis.port()});
+            carry(p.from, p.to);
+            carry(p.to, p.from);
+            accept();
+        });
+    };
+    accept();
+
+    auto& slow = s.member("redis://127.0.0.1:" + std::to_string(acceptor.local_endpoint().port()), channels(100));
+    auto& other = s.member(redis.url(), {"room.7"});
+    std::size_t most = 0;
+    for (int i = 0; i != 300; ++i) {
+        s.publish(slow, "room.7", std::to_string(i) + std::string(20'000, ' '));
+        most = std::max(most, slow.plane.waiting());
+    }
+    CHECK(most > 5'000'000);
+    REQUIRE(s.until([&] { return other.messages.size() == 300 && slow.messages.size() == 300; }));
+    for (std::size_t i = 0; i != 300; ++i) {
+        REQUIRE(std::stoul(other.messages[i]) == i);
+        REQUIRE(std::stoul(slow.messages[i]) == i);
+    }
+    REQUIRE(s.settles(slow));
+    CHECK(slow.plane.waiting() == 0);
+    CHECK(slow.reasons.empty());
+    // What carries is destroyed before what it carries between.
+    for (auto& each : s.nodes) each.plane.close();
+    acceptor.close();
+    pipes.clear();
+    s.context.restart();
+    s.context.run_for(5s);
+}
+
+TEST_CASE("redis: an io_context of several threads runs it, and any thread looks at its counts") {
+    const auto redis = broker::redis();
+    struct member final : arke::backplane_user {
+        std::atomic<int> heard{0};
+        std::atomic<std::uint64_t> in_force{0};
+        void received(std::string_view) override { ++heard; }
+        void connected() override {}
+        void disconnected(std::string_view) override {}
+        void subscribed(std::uint64_t number) override { in_force = number; }
+    };
+    asio::io_context context;
+    auto work = asio::make_work_guard(context);
+    std::array<member, 2> users;
+    std::vector<std::unique_ptr<redis_backplane>> planes;
+    std::vector<arke::cluster_executor> strands;
+    for (auto& user : users) {
+        strands.push_back(asio::make_strand(context));
+        planes.push_back(std::make_unique<redis_backplane>(redis.url()));
+        planes.back()->start(context, strands.back(), user);
+        planes.back()->subscribe({"c"}, {}, 1);
+    }
+    std::vector<std::thread> threads;
+    for (int i = 0; i != 3; ++i) threads.emplace_back([&] { context.run(); });
+    const auto until = [](const auto& is_so) {
+        const auto end = std::chrono::steady_clock::now() + 20s;
+        while (!is_so() && std::chrono::steady_clock::now() < end) std::this_thread::yield();
+        return is_so();
+    };
+    CHECK(until([&] { return users[0].in_force == 1 && users[1].in_force == 1; }));
+    for (int i = 0; i != 500; ++i) {
+        for (std::size_t n = 0; n != 2; ++n) asio::post(strands[n], [&, n] { planes[n]->publish("c", "x"); });
+    }
+    const auto sum = [&](auto what) { return planes[0]->counts().*what + planes[1]->counts().*what; };
+    CHECK(until([&] {
+        return users[0].heard == 1'000 && users[1].heard == 1'000 && sum(&arke::backplane_counts::published) == 1'000 &&
+               planes[0]->waiting() + planes[1]->waiting() == 0;
+    }));
+    CHECK(sum(&arke::backplane_counts::received) == 2'000);
+    for (std::size_t n = 0; n != 2; ++n) asio::post(strands[n], [&, n] { planes[n]->close(); });
+    work.reset();
+    for (auto& t : threads) t.join();
+    strands.clear();
 }
