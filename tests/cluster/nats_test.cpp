@@ -172,7 +172,7 @@ TEST_CASE("nats: thousands of channels cost no thread") {
     texts channels;
     for (int i = 0; i != 5'000; ++i) channels.push_back("room.number-" + std::to_string(i));
     REQUIRE(peer.subscribed_to(channels));
-    CHECK(thread_count() == before);
+    CHECK(thread_count() <= before);  // fewer where one of an earlier test has ended
     for (const auto& channel : channels) sender->publish(channel, channel);
     REQUIRE(peer.until([&] { return peer.message_count() == channels.size(); }));
     CHECK(peer.messages() == channels);

@@ -8,10 +8,10 @@
 /// Core NATS: a channel is a subject, nothing is stored, there is no JetStream. Several servers of one NATS cluster may be
 /// named; those that they name themselves are used as well.
 ///
-/// Of nats.c, as Debian 12 has it (3.4.1): its first use starts three threads that stay, and has the process ignore SIGPIPE. Messages come
-/// on a fourth, which all that use nats.c's "global message delivery" in this process share: a handler of theirs that blocks there
-/// delays ours. nats_SetMessageDeliveryPoolSize() is left alone: where somebody sets more than one, messages of different channels
-/// lose their order among each other. nats_Close() is never called, and must not be while a backplane lives.
+/// Of nats.c, as Debian 12 has it (3.4.1): its first use starts three threads that stay, and has the process ignore SIGPIPE.
+/// Messages come on a fourth, which all in this process share that use nats.c's "global message delivery": a handler of theirs
+/// that blocks delays ours. nats_SetMessageDeliveryPoolSize() is left alone: where somebody sets more than one, messages of
+/// different channels lose their order among each other. nats_Close() is never called, and must not be while a backplane lives.
 
 #include <arke/cluster/backplane.hpp>
 
@@ -53,12 +53,12 @@ struct nats_tls_config {
 
 /// Where NATS is, and how to be let in. The order of the fields stays as it is.
 struct nats_config {
-    /// nats://[user:password@|token@]host[:port], or tls:// for one with TLS; several are separated by commas, and one of them is chosen at random.
-    /// What is special in a name or password is written as %XX.
+    /// nats://[user:password@|token@]host[:port], or tls:// for one with TLS. Several are separated by commas; one of them is
+    /// chosen at random, and another where it is not there. What is special in a name, password or token is written as %XX.
     std::string url = "nats://localhost:4222";
 
-    /// For the URLs that hold none of it, and as they are: name and password, or a token, or a file of credentials as `nsc` writes it (a JWT and
-    /// its seed).
+    /// For the URLs that hold none of it, and as they are: name and password, or a token, or a file of credentials as `nsc`
+    /// writes it (a JWT and its seed).
     std::string username{};
     std::string password{};
     std::string token{};
@@ -75,25 +75,27 @@ struct nats_config {
     /// A server that is asked, says nothing and takes nothing for so long is given up. It is asked each second at least.
     std::chrono::milliseconds answer_timeout{4'000};
 
-    /// The delay before an attempt is random, between nothing and a bound: this one, and twice as much with each further attempt, up
-    /// to max_reconnect_delay. It begins anew when a connection has lasted for five seconds.
+    /// The delay before an attempt is random, between nothing and a bound: this one, and twice as much with each further attempt,
+    /// up to max_reconnect_delay. It begins anew when a connection has lasted for five seconds.
     std::chrono::milliseconds reconnect_delay{100};
     std::chrono::milliseconds max_reconnect_delay{2'000};
 
     friend bool operator==(const nats_config&, const nats_config&) = default;
 };
 
-/// One connection to NATS, with two threads of its own: nats.c blocks in many places (connecting, TLS, a full socket, waiting for an answer),
-/// and none of them may be a loop's. Both end with close(); one that is just connecting ends by itself soon after.
+/// Carries the messages of a cluster by NATS. See backplane for what its functions do.
 ///
-/// disconnected() comes for each failed attempt that says something else than the one before. close() takes up to 0.2 seconds where
-/// a server that does not answer has not taken all.
+/// One connection, with two threads of its own: nats.c blocks in many places (connecting, TLS, waiting for an answer), and none
+/// of them may be a loop's. Both end with close(); where it is just connecting, they end by themselves soon after. The user is
+/// called by them and by nats.c's. close() takes up to 0.2 seconds where a server that does not answer may not have taken all.
 ///
-/// Permissions: what it publishes or subscribes to and may not is a sentence of disconnected(), and it tries again.
-/// A channel of which more than 65,536 messages or 64 MiB wait for this process ends the connection too: messages were missed then.
+/// disconnected() comes for each failed attempt that says something else than the one before. It also comes for what the server
+/// does not permit us to publish or subscribe to, and where more than 65,536 messages or 64 MiB of a channel waited for this
+/// process, so that nats.c dropped some: then a new connection is made.
 class nats_backplane final : public backplane {
 public:
-    /// Throws std::invalid_argument for a URL that is none, and for settings that contradict each other. Files are read by start().
+    /// Throws std::invalid_argument for a URL that is none, and for settings that contradict each other, with a sentence that says
+    /// what to mend. Files are read by start().
     explicit nats_backplane(std::string_view url);
     explicit nats_backplane(nats_config config = {});
 

@@ -930,8 +930,8 @@ inline void nats_link::write_out(natsConnection* c, bool& is_full) {
     is_full = in_buffer_ != 0;
 }
 
-/// Hands on what waits, as far as it goes without waiting. Then the server has a moment to take it: nats.c closes by a reset, which throws away what
-/// is on its way.
+/// Hands on what waits, as far as it goes without waiting. Then the server has a moment to take it: nats.c closes by a reset,
+/// which throws away what is on its way.
 inline void nats_link::say_goodbye(natsConnection* c) {
     bool is_full = false;
     for (;;) {
