@@ -19,13 +19,13 @@ int main(int argc, char** argv) try {
     if (argc > 2) folder = argv[2];
 
     chat::house house;
-    arke::basic_server<chat::visitor> server{arke::config{
+    chat::server server{arke::config{
         .endpoint = "/my_endpoint",
         .max_message_size = 8 * 1024,
         .listener = {.max_connections = 1000},
     }};
     server.files("/", folder);
-    server.on_connection([&house](chat::talker& c) { house.arrive(c); });
+    house.open(server);
 
     server.listen("0.0.0.0", argc > 1 ? chat::port_from(argv[1]) : std::uint16_t{8080});
     std::cout << "http://localhost:" << server.port() << "/" << std::endl;

@@ -1,4 +1,4 @@
-// What the chats share: who is here, in which rooms, and who hears what. chat.cpp and tls_chat.cpp serve it.
+// What the chats share: who is here, in which rooms, and who hears what. chat.cpp, tls_chat.cpp and cluster_chat.cpp serve it.
 //
 // Two kinds of page talk to it. index.html speaks the events below. classic.html knows one event, "chat" with a string,
 // as the chat of 2016 did; it hears and reaches the lobby.
@@ -9,6 +9,9 @@
 //   say      {room, text}                    message  {room, id, name, text}
 //   whisper  {to, text}                      private  {from, to, name, text}
 //   chat     text                            rooms    [{name, people}], refused text, chat text
+//
+// A house may have several servers. What people say goes to all of a room, wherever they are; of who comes and goes each server
+// tells its own pages, and the other servers whom it has (guests(), elsewhere()).
 #pragma once
 
 #include <arke/arke.hpp>
@@ -16,12 +19,14 @@
 #include <charconv>
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <set>
 #include <stdexcept>
 #include <string>
 #include <string_view>
 #include <system_error>
+#include <utility>
 #include <vector>
 
 namespace chat {
@@ -73,12 +78,23 @@ struct private_message {
 };
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(private_message, from, to, name, text)
 
+/// What the servers of a house tell each other of a person.
+struct guest {
+    std::string id, name;
+    bool classic = false;
+    std::set<std::string> rooms;
+
+    friend bool operator==(const guest&, const guest&) = default;
+};
+NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(guest, id, name, classic, rooms)
+
 /// What we know of a connection.
 struct visitor {
     std::string name;     // empty until it says hello, or its first word from a classic page
     bool classic = true;  // until it says hello
     std::set<std::string> rooms;
 };
+using server = arke::basic_server<visitor>;
 using talker = arke::basic_connection<visitor>;
 
 inline const std::string lobby = "Lobby";
@@ -109,6 +125,48 @@ inline bool is_blank(std::string_view text) { return text.find_first_not_of(" \t
 /// Everybody and every room. server.run() runs one loop, and handlers of one loop run one at a time: plain containers do.
 class house {
 public:
+    /// Before server.run(); the house outlives the server. `mark` is this server's alone where the house has several: the rooms that
+    /// have it in their names are of its own pages.
+    void open(server& s, std::string mark = {}) {
+        server_ = &s;
+        mark_ = std::move(mark);
+        s.on_connection([this](talker& c) { arrive(c); });
+    }
+
+    /// Called when somebody here has come, gone, or changed rooms.
+    std::function<void()> on_change;
+
+    /// Everybody here who has a name.
+    std::map<std::string, guest> guests() const {
+        const auto here = everybody_.find({});
+        return here == everybody_.end() ? std::map<std::string, guest>{} : here->second;
+    }
+
+    /// Everybody who is at another server, by id: none when it has gone.
+    void elsewhere(const std::string& at, const std::map<std::string, guest>& now) {
+        const auto before = std::exchange(everybody_[at], now);
+        if (before == now) return;
+        const auto is_in = [](const std::map<std::string, guest>& all, const guest& g, const std::string& room) {
+            const auto found = all.find(g.id);
+            return found != all.end() && found->second.rooms.contains(room);
+        };
+        for (const auto& [id, g] : before)
+            for (const auto& room : g.rooms)
+                if (!is_in(now, g, room)) go_out(g, room);
+        for (const auto& [id, g] : now)
+            for (const auto& room : g.rooms)
+                if (!is_in(before, g, room)) come_in(g, room);
+        if (now.empty()) everybody_.erase(at);
+        tell_rooms();
+    }
+
+    /// To every page of this server that has said hello.
+    template <class T>
+    void tell_pages(std::string_view event, const T& data) {
+        server_->to(pages_here()).emit(event, data);
+    }
+
+private:
     void arrive(talker& c) {
         c.join(classic_pages);
 
@@ -120,17 +178,14 @@ public:
         c.on("chat", [this](talker& who, std::string text) { say_plainly(who, text); });
 
         c.on_disconnect([this, &c] {
-            while (!c.session().rooms.empty()) go_out(c, *c.session().rooms.begin());
-            people_.erase(c.id());
-            tell_rooms(c);
+            const visitor& v = c.session();
+            if (v.name.empty()) return;
+            const guest gone{c.id(), v.name, v.classic, v.rooms};
+            everybody_[{}].erase(c.id());
+            for (const auto& room : gone.rooms) go_out(gone, room);
+            changed();
         });
     }
-
-private:
-    struct known {
-        std::string name;
-        bool classic;
-    };
 
     void hello(talker& c, std::string_view asked) {
         const std::string name = tidy(asked);
@@ -138,9 +193,8 @@ private:
         if (!c.session().name.empty()) return c.emit("refused", "You have a name already.");
 
         c.session() = {.name = name, .classic = false, .rooms = {}};
-        people_[c.id()] = {name, false};
         c.leave(classic_pages);
-        c.join(modern_pages);
+        c.join(pages_here());
         c.emit("welcome", person{c.id(), name});
         enter(c, lobby);
     }
@@ -155,22 +209,30 @@ private:
         if (!rooms_.contains(room) && rooms_.size() >= most_rooms)
             return c.emit("refused", "There are too many rooms already.");
 
-        c.to(members_of(room)).emit("joined", coming_or_going{room, c.id(), v.name});  // before we are one of them
-        if (!v.classic) c.join(members_of(room));
         v.rooms.insert(room);
-        rooms_[room][c.id()] = v.name;
+        const guest& g = everybody_[{}][c.id()] = {c.id(), v.name, v.classic, v.rooms};
+        come_in(g, room);  // told before we are one of them
+        if (!v.classic) {
+            c.join(members_of(room));
+            c.join(members_here(room));
+        }
 
         entered answer{room, {}};
         for (const auto& [id, name] : rooms_[room]) answer.people.push_back({id, name});
         c.emit("entered", answer);
-        tell_rooms(c);
+        changed();
     }
 
     void leave(talker& c, const std::string& room) {
+        visitor& v = c.session();
         if (room == lobby) return c.emit("refused", "Everybody stays in the lobby.");
-        if (!c.session().rooms.contains(room)) return;
-        go_out(c, room);
-        tell_rooms(c);
+        if (v.rooms.erase(room) == 0) return;
+        c.leave(members_of(room));
+        c.leave(members_here(room));
+        guest& g = everybody_[{}][c.id()];
+        g.rooms = v.rooms;
+        go_out(g, room);
+        changed();
     }
 
     void say(talker& c, const saying& words) {
@@ -185,21 +247,20 @@ private:
         visitor& v = c.session();
         if (v.name.empty()) {
             v.name = "Guest " + c.id().substr(0, 4);
-            people_[c.id()] = {v.name, true};
             enter(c, lobby);
         }
         tell(c, lobby, text);
     }
 
     void whisper_to(talker& c, const whisper& words) {
-        const auto found = people_.find(words.to);
         if (is_blank(words.text)) return;
         if (c.session().name.empty()) return c.emit("refused", "Say hello first.");
-        if (found == people_.end()) return c.emit("refused", "That person has left.");
+        const guest* const to = find(words.to);
+        if (to == nullptr) return c.emit("refused", "That person has left.");
 
         // To an id and nothing else: a plain name could be that of a room.
         const private_message sent{c.id(), words.to, c.session().name, words.text};
-        if (found->second.classic)
+        if (to->classic)
             c.to(arke::id{words.to}).emit("chat", c.session().name + " (to you only): " + words.text);
         else
             c.to(arke::id{words.to}).emit("private", sent);
@@ -211,22 +272,43 @@ private:
         if (room == lobby) c.to(classic_pages).emit("chat", c.session().name + ": " + text);
     }
 
-    void go_out(talker& c, std::string room) {  // a copy: it may be an element of what we erase from
-        c.leave(members_of(room));
-        c.session().rooms.erase(room);
-        const auto found = rooms_.find(room);
-        found->second.erase(c.id());
-        if (found->second.empty()) rooms_.erase(found);
-        c.to(members_of(room)).emit("left", coming_or_going{room, c.id(), c.session().name});
+    void come_in(const guest& g, const std::string& room) {
+        rooms_[room][g.id] = g.name;
+        server_->to(members_here(room)).emit("joined", coming_or_going{room, g.id, g.name});
     }
 
-    void tell_rooms(talker& c) {
+    void go_out(const guest& g, const std::string& room) {
+        const auto found = rooms_.find(room);
+        found->second.erase(g.id);
+        if (found->second.empty()) rooms_.erase(found);
+        server_->to(members_here(room)).emit("left", coming_or_going{room, g.id, g.name});
+    }
+
+    void tell_rooms() {
         std::vector<room_entry> list;
         for (const auto& [name, people] : rooms_) list.push_back({name, people.size()});
-        c.to(modern_pages).emit("rooms", list);
+        tell_pages("rooms", list);
     }
 
-    std::map<std::string, known> people_;                              // by id
+    void changed() {
+        tell_rooms();
+        if (on_change) on_change();
+    }
+
+    const guest* find(const std::string& id) const {
+        for (const auto& [at, people] : everybody_)
+            if (const auto found = people.find(id); found != people.end()) return &found->second;
+        return nullptr;
+    }
+
+    std::string pages_here() const { return modern_pages + mark_; }
+    std::string members_here(const std::string& room) const {
+        return mark_.empty() ? members_of(room) : "room" + mark_ + ' ' + room;
+    }
+
+    server* server_ = nullptr;
+    std::string mark_;
+    std::map<std::string, std::map<std::string, guest>> everybody_;    // by server (none: this one) and id
     std::map<std::string, std::map<std::string, std::string>> rooms_;  // room, id, name
 };
 

@@ -27,13 +27,13 @@ int main(int argc, char** argv) try {
     const std::string key = argc > 3 ? argv[3] : "key.pem";
 
     chat::house house;
-    arke::basic_server<chat::visitor> server{arke::config{
+    chat::server server{arke::config{
         .endpoint = "/my_endpoint",
         .max_message_size = 8 * 1024,
         .listener = {.max_connections = 1000, .tls = {.certificates = {{.chain_file = chain, .key_file = key}}}},
     }};
     server.files("/", pages);
-    server.on_connection([&house](chat::talker& c) { house.arrive(c); });
+    house.open(server);
     server.listen("0.0.0.0", argc > 1 ? chat::port_from(argv[1]) : std::uint16_t{8443});
     std::cout << "https://localhost:" << server.port() << "/" << std::endl;
 
