@@ -6,48 +6,18 @@
 // of a home of the browser's own.
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
-import { existsSync, mkdirSync, mkdtempSync, rmSync } from "node:fs";
+import { mkdirSync, mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
-import { chromium } from "playwright-core";
 import { start, within } from "../support/program.mjs";
+import { launch, say, sees, visit } from "./chat_page.mjs";
 
 const [binary] = process.argv.slice(2);
-const path = process.env.CHROMIUM ?? ["/usr/bin/chromium", "/usr/bin/chromium-browser", "/usr/bin/google-chrome"].find(existsSync);
 const script = fileURLToPath(new URL("../../examples/tls_chat/certificate", import.meta.url));
 const folder = mkdtempSync(join(tmpdir(), "arke-tls-chat-"));
 process.on("exit", () => rmSync(folder, { recursive: true, force: true }));
 const at = (name) => join(folder, name);
-
-function launch(home) {
-    return chromium.launch({
-        executablePath: path,
-        args: ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-            "--disable-component-update", "--disable-sync"],
-        env: { ...process.env, HOME: home },
-        timeout: 30_000,
-    });
-}
-
-async function visit(browser, url, name) {
-    const page = await (await browser.newContext()).newPage();
-    page.setDefaultTimeout(10_000);
-    const sockets = [];
-    page.on("websocket", (socket) => sockets.push(socket.url()));
-    await page.goto(url);
-    await page.getByLabel("Your name").fill(name);
-    await page.getByRole("button", { name: "Join the chat" }).click();
-    await page.locator("#status").filter({ hasText: /^Connected$/ }).waitFor({ state: "attached" });
-    return { page, sockets };
-}
-
-const sees = (page, text) => page.locator(".log:visible").getByText(text, { exact: true }).first().waitFor();
-
-async function say(page, text) {
-    await page.getByLabel("Message", { exact: true }).fill(text);
-    await page.keyboard.press("Enter");
-}
 
 execFileSync(script, [folder]);
 const server = await start(binary, "0", at("certificate.pem"), at("key.pem"));
@@ -55,7 +25,7 @@ const url = `https://localhost:${server.ports[0]}/`;
 
 // A browser that does not know it.
 mkdirSync(at("stranger"));
-let browser = await launch(at("stranger"));
+let browser = await launch({ HOME: at("stranger") });
 await within(30_000, "the warning", assert.rejects((await browser.newPage()).goto(url), /ERR_CERT_AUTHORITY_INVALID/));
 await browser.close();
 console.log("passed: a certificate that the browser does not know is warned of");
@@ -64,7 +34,7 @@ const trust = at("home/.pki/nssdb");
 mkdirSync(trust, { recursive: true });
 execFileSync("certutil", ["-N", "--empty-password", "-d", `sql:${trust}`]);
 execFileSync("certutil", ["-A", "-d", `sql:${trust}`, "-t", "C,,", "-n", "arke", "-i", at("certificate.pem")]);
-browser = await launch(at("home"));
+browser = await launch({ HOME: at("home") });
 await within(60_000, "the chat", (async () => {
     const ann = await visit(browser, url, "Ann");
     const ben = await visit(browser, url, "Ben");
