@@ -1,6 +1,6 @@
 // The load generator of the benchmark: one thread, epoll, frames made beforehand, no WebSocket library.
 //
-//     load echo|broadcast|rooms|latency|idle|handshakes PORT [--name value]...
+//     load echo|broadcast|rooms|latency|cluster|idle|handshakes PORT [--name value]...
 //
 //     --pid PID              the server's process: its CPU time and memory are told
 //     --protocol P           websocket | raw (no handshake, the same bytes come back) | socket.io
@@ -10,7 +10,9 @@
 //     --size BYTES           of the application's data
 //     --publisher P          broadcast: connection | thread | loop
 //     --rooms N, --room-size N
-//     --rate N               latency: messages per second over all connections
+//     --rate N               latency, cluster: messages per second over all connections; cluster: 0 for --in-flight at a time
+//     --other-port PORT, --other-pid PID, --broker-pid PID, --senders N
+//                            cluster: the second server, the broker's process, and how many publish
 //     --warm-up S, --seconds S
 //     --messages N           instead: so many from the first on, rounded up to whole bursts
 //     --settle S             idle: seconds before memory is read
@@ -35,8 +37,13 @@ namespace {
 using mode = std::string (*)(const bench::options&);
 
 constexpr std::pair<std::string_view, mode> modes[] = {
-    {"echo", bench::run_echo},       {"broadcast", bench::run_broadcast}, {"rooms", bench::run_rooms},
-    {"latency", bench::run_latency}, {"idle", bench::run_idle},           {"handshakes", bench::run_handshakes},
+    {"echo", bench::run_echo},
+    {"broadcast", bench::run_broadcast},
+    {"rooms", bench::run_rooms},
+    {"latency", bench::run_latency},
+    {"cluster", bench::run_cluster},
+    {"idle", bench::run_idle},
+    {"handshakes", bench::run_handshakes},
 };
 
 std::string run(const bench::options& o) {

@@ -107,6 +107,11 @@ void crowd::open(std::size_t more) {
     }
 }
 
+void crowd::open_at(std::uint16_t port, std::size_t more) {
+    options_.port = port;
+    open(more);
+}
+
 void crowd::open_batch(std::size_t first, std::size_t last) {
     for (std::size_t i = first; i != last; ++i) {
         clients_.emplace_back();
@@ -219,28 +224,28 @@ int crowd::wait_for_events(int milliseconds) {
     return count;
 }
 
+std::string_view crowd::read_once(client& c) {
+    const auto count = recv(c.fd, buffer_.data(), buffer_.size(), MSG_DONTWAIT);
+    if (count > 0) return {buffer_.data(), static_cast<std::size_t>(count)};
+    if (count == 0) throw failure{"The server closed a connection."};
+    if (errno != EAGAIN && errno != EINTR) throw system_failure("The server cut a connection");
+    return {};
+}
+
 std::size_t crowd::receive(client& c, std::string_view expected) {
     std::size_t all = 0;
-    for (;;) {
-        const auto count = recv(c.fd, buffer_.data(), buffer_.size(), MSG_DONTWAIT);
-        if (count < 0) {
-            if (errno == EAGAIN || errno == EINTR) return all;
-            throw system_failure("The server cut a connection");
-        }
-        if (count == 0) throw failure{"The server closed a connection."};
-        const auto size = static_cast<std::size_t>(count);
+    read(c, [&](std::string_view piece) {
         if (!expected.empty()) {
-            for (std::size_t i = 0; i != size; ++i) {
-                if (buffer_[i] != expected[(c.got + i) % expected.size()])
+            for (std::size_t i = 0; i != piece.size(); ++i) {
+                if (piece[i] != expected[(c.got + i) % expected.size()])
                     throw failure{"The server answered something else than it was sent."};
             }
         }
-        c.got += size;
-        all += size;
+        c.got += piece.size();
+        all += piece.size();
         if (c.got > c.due) throw failure{"The server sent more than it should, or answers of another size."};
-        // What did not fill the buffer was all: another recv would only hear EAGAIN, and the next byte makes a new edge.
-        if (size < buffer_.size()) return all;
-    }
+    });
+    return all;
 }
 
 void crowd::send(client& c, std::string_view bytes) {

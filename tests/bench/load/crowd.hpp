@@ -43,6 +43,9 @@ public:
 
     void open(std::size_t more);
 
+    /// The same, to another port from then on.
+    void open_at(std::uint16_t port, std::size_t more);
+
     /// Sends the bytes on every connection of [first, last), then reads until `answer` has come on each.
     void ask(std::size_t first, std::size_t last, std::string_view bytes, std::string_view answer);
 
@@ -71,6 +74,17 @@ public:
     /// Reads all that is there and counts it; with `expected`, byte by byte compares it with that, again and again.
     std::size_t receive(client& c, std::string_view expected = {});
 
+    /// Reads all that is there and hands it to f(std::string_view), piece by piece, uncounted.
+    template <class F>
+    void read(client& c, F&& f) {
+        for (;;) {
+            const auto piece = read_once(c);
+            if (!piece.empty()) f(piece);
+            // What did not fill the buffer was all: another recv would only hear EAGAIN, and the next byte makes a new edge.
+            if (piece.size() < buffer_.size()) return;
+        }
+    }
+
     /// Sends the last c.unsent bytes of `bytes`, as far as the kernel takes them.
     static void send(client& c, std::string_view bytes);
 
@@ -79,6 +93,7 @@ public:
 
 private:
     int wait_for_events(int milliseconds);
+    std::string_view read_once(client& c);
     void open_batch(std::size_t first, std::size_t last);
     std::string await_upgrade(client& c);
     std::string await_message(client& c);

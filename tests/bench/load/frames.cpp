@@ -113,6 +113,11 @@ exchange make_broadcast(protocol p, char command, std::size_t size) {
     return same(false, command + filler(size - 1));
 }
 
+exchange make_event_broadcast(protocol p, std::string_view text) {
+    if (p == protocol::raw) throw failure{"--protocol raw has no rooms: it goes with the mode echo only."};
+    return same(true, p == protocol::socket_io ? socket_io_event("B", quoted(text)) : iris_event("B", '0', text));
+}
+
 exchange make_room_message(std::string_view room, std::size_t size) {
     std::string payload{"R"};
     payload += room;

@@ -29,6 +29,9 @@ exchange make_broadcast(protocol p, char command, std::size_t size);
 /// A message of so many bytes, or as few as it takes, that goes to a named room.
 exchange make_room_message(std::string_view room, std::size_t size);
 
+/// The event "B" with a text, which goes to the room of everybody.
+exchange make_event_broadcast(protocol p, std::string_view text);
+
 /// Asks to enter the room of everybody; has no answer.
 std::string make_join(protocol p);
 

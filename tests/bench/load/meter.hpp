@@ -39,6 +39,7 @@ public:
     void stop();
 
     double seconds() const noexcept { return seconds_; }
+    double server_seconds() const noexcept { return server_seconds_; }
 
     /// Adds what was spent, and the server's CPU time for each of `count`, to the report.
     void tell(report& r, double count) const;

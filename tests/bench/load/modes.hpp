@@ -21,6 +21,10 @@ std::string run_rooms(const options& o);
 /// that a message which could not be sent because the server was busy is late as well.
 std::string run_latency(const options& o);
 
+/// One room whose members are half on one server and half on another, which share a broker; senders on both publish events at a
+/// rate, or so many at a time. How late a member gets one, on the sender's server and on the other.
+std::string run_cluster(const options& o);
+
 /// The memory of connections that do nothing.
 std::string run_idle(const options& o);
 

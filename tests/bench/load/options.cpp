@@ -44,7 +44,8 @@ constexpr std::pair<std::string_view, publisher> publishers[] = {
 options parse_options(int argc, char** argv) {
     if (argc < 3) {
         throw failure{
-            "Say what to do and where: load echo|broadcast|rooms|latency|idle|handshakes PORT [--name value]..., "
+            "Say what to do and where: load echo|broadcast|rooms|latency|cluster|idle|handshakes PORT [--name "
+            "value]..., "
             "as told at the top of load.cpp."};
     }
     options o;
@@ -57,6 +58,14 @@ options parse_options(int argc, char** argv) {
 
         if (name == "--pid")
             o.pid = number<pid_t>(name, value);
+        else if (name == "--other-port")
+            o.other_port = number<std::uint16_t>(name, value);
+        else if (name == "--other-pid")
+            o.other_pid = number<pid_t>(name, value);
+        else if (name == "--broker-pid")
+            o.broker_pid = number<pid_t>(name, value);
+        else if (name == "--senders")
+            o.senders = number<std::size_t>(name, value);
         else if (name == "--protocol")
             o.protocol = choice(name, value, protocols);
         else if (name == "--kind")

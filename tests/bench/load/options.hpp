@@ -38,6 +38,9 @@ struct options {
     std::uint16_t port = 0;
     pid_t pid = 0;  ///< The server's process; without it, nothing is said of its CPU time and memory.
 
+    std::uint16_t other_port = 0;  ///< Of the mode "cluster": a second server; without it, the first is alone.
+    pid_t other_pid = 0, broker_pid = 0;
+
     bench::protocol protocol = bench::protocol::websocket;
     bench::kind kind = bench::kind::native;
     bench::publisher publisher = bench::publisher::connection;
@@ -47,7 +50,8 @@ struct options {
     std::size_t size = 20;      ///< Bytes of the application's data.
     std::size_t rooms = 1000;   ///< Of the mode "rooms".
     std::size_t room_size = 5;  ///< Members of each.
-    double rate = 10'000;       ///< Messages per second, of the mode "latency".
+    std::size_t senders = 8;    ///< Of the mode "cluster".
+    double rate = 10'000;  ///< Messages per second, of the modes "latency" and, 0 for --in-flight at a time, "cluster".
 
     double warm_up = 0.5;  ///< Seconds before what is measured.
     double seconds = 2;
