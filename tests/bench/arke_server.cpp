@@ -1,6 +1,7 @@
 // The server that the benchmark drives.
 //
-//     arke_server PORT [automatic|epoll|io_uring|portable] [THREADS]
+//     arke_server PORT [automatic|epoll|io_uring|portable] [THREADS] [BROKER]
+//     arke_server --has redis|nats       whether it can be started with such a BROKER, redis://... or nats://...
 //
 // Native messages, text or binary, are answered in kind:
 //
@@ -12,11 +13,19 @@
 //     W         is answered with the index of the thread that serves the connection
 //     the rest  is echoed
 //
-// Events: "echo" and "view" give back their text, "number" its integer, "order" its struct.
+// Events: "echo" and "view" give back their text, "number" its integer, "order" its struct; "B" goes to the room "room".
 //
 // Prints "listening on PORT" and serves until SIGTERM. Every handler is the server's, as many connections want it.
 
 #include <arke/arke.hpp>
+#ifdef ARKE_BENCH_REDIS
+#include <arke/cluster/redis.hpp>
+#include <arke/cluster/server_node.hpp>
+#endif
+#ifdef ARKE_BENCH_NATS
+#include <arke/cluster/nats.hpp>
+#include <arke/cluster/server_node.hpp>
+#endif
 
 #include <atomic>
 #include <condition_variable>
@@ -25,6 +34,7 @@
 #include <exception>
 #include <iostream>
 #include <mutex>
+#include <stdexcept>
 #include <string>
 #include <string_view>
 #include <thread>
@@ -112,7 +122,25 @@ private:
     std::thread thread_;
 };
 
-void serve(int port, arke::loop_kind loop, unsigned threads) {
+// Throws when it was built without that broker; without a server, that is all.
+void share([[maybe_unused]] arke::server* server, std::string_view broker, [[maybe_unused]] const std::string& url) {
+    if (broker == "redis") {
+#ifdef ARKE_BENCH_REDIS
+        if (server != nullptr) server->cluster(arke::redis_backplane{url});
+        return;
+#endif
+    }
+    if (broker == "nats") {
+#ifdef ARKE_BENCH_NATS
+        if (server != nullptr) server->cluster(arke::nats_backplane{url});
+        return;
+#endif
+    }
+    throw std::invalid_argument{"this arke_server was built without '" + std::string{broker} +
+                                "'. On Debian 12, libhiredis-dev is for redis and libnats-dev for nats."};
+}
+
+void serve(int port, arke::loop_kind loop, unsigned threads, const std::string& broker) {
     arke::server server{{.endpoint = "/",
                          .max_message_size = 16 * 1024 * 1024,
                          .max_outbox_bytes = 64 * 1024 * 1024,
@@ -136,8 +164,10 @@ void serve(int port, arke::loop_kind loop, unsigned threads) {
     server.on("echo", [](arke::connection& c, const std::string& text) { c.emit("echo", text); });
     server.on("view", [](arke::connection& c, std::string_view text) { c.emit("view", text); });
     server.on("number", [](arke::connection& c, std::int64_t number) { c.emit("number", number); });
+    server.on("B", [](arke::connection& c, std::string_view text) { c.to("room").emit("B", text); });
     server.on("order", [](arke::connection& c, const order& o) { c.emit("order", o); });
 
+    if (!broker.empty()) share(&server, broker.substr(0, broker.find(':')), broker);
     server.listen("127.0.0.1", port);
     std::cout << "listening on " << server.port() << std::endl;
     server.run(threads);
@@ -145,9 +175,13 @@ void serve(int port, arke::loop_kind loop, unsigned threads) {
 
 }  // namespace
 
-int main(int argc, char** argv) {
-    if (argc < 2 || argc > 4) {
-        std::cerr << "Say where to listen: arke_server PORT [automatic|epoll|io_uring|portable] [THREADS]\n";
+int main(int argc, char** argv) try {
+    if (argc == 3 && std::string_view{argv[1]} == "--has") {
+        share(nullptr, argv[2], {});
+        return 0;
+    }
+    if (argc < 2 || argc > 5) {
+        std::cerr << "Say where to listen: arke_server PORT [automatic|epoll|io_uring|portable] [THREADS] [BROKER]\n";
         return 2;
     }
     const std::string_view wanted = argc > 2 ? argv[2] : "automatic";
@@ -158,16 +192,14 @@ int main(int argc, char** argv) {
     }
     for (const auto& [name, loop] : loop_names) {
         if (name != wanted) continue;
-        try {
-            serve(std::atoi(argv[1]), loop, static_cast<unsigned>(threads));
-            return 0;
-        } catch (const std::exception& e) {
-            std::cerr << e.what() << '\n';
-            return 1;
-        }
+        serve(std::atoi(argv[1]), loop, static_cast<unsigned>(threads), argc > 4 ? argv[4] : "");
+        return 0;
     }
     std::cerr << "This arke_server has no loop '" << wanted << "'. It has:";
     for (const auto& [name, loop] : loop_names) std::cerr << ' ' << name;
     std::cerr << '\n';
     return 2;
+} catch (const std::exception& e) {
+    std::cerr << e.what() << '\n';
+    return 1;
 }

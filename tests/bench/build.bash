@@ -63,16 +63,25 @@ bench_exec() {
 # more in there; bench_is_alone tells, so that it can change what else belongs to the namespace before.
 bench_is_alone() { [ -n "${ARKE_BENCH_NAMESPACE-}" ]; }
 bench_exec_alone() {
-    local target=$1 unshare
+    local target=$1
     shift
+    if ! bench_is_alone; then
+        bench_install iproute2 liburing-dev
+        bench_configure && bench_make "$target" || exit 1
+    fi
+    bench_alone "$@"
+    exec "$(bench_program "$target")" "$@"
+}
+
+# bench_alone ARGUMENT...: the script's own arguments. Comes back in such a namespace, or where none can be made.
+bench_alone() {
+    local unshare
     if bench_is_alone; then
         ip link set lo up
         echo reno >/proc/sys/net/ipv4/tcp_congestion_control ||
             echo "The congestion control stays $(cat /proc/sys/net/ipv4/tcp_congestion_control)." >&2
-        exec "$(bench_program "$target")" "$@"
+        return
     fi
-    bench_install iproute2 liburing-dev
-    bench_configure && bench_make "$target" || exit 1
     for unshare in "unshare --net" "unshare --user --map-root-user --net"; do
         # shellcheck disable=SC2086  # a command and its options
         if command -v ip >/dev/null && $unshare true 2>/dev/null; then
@@ -80,5 +89,4 @@ bench_exec_alone() {
         fi
     done
     echo "No network namespace can be made here: the system's own network is used as it is." >&2
-    exec "$(bench_program "$target")" "$@"
 }

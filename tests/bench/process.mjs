@@ -25,7 +25,7 @@ export const isPinned = loadProcessor !== undefined;
 
 const pinned = (processor, command) => (isPinned ? ["taskset", "-c", String(processor), ...command] : command);
 
-function freePort() {
+export function freePort() {
   return new Promise((resolve, reject) => {
     const probe = createServer().on("error", reject);
     probe.listen(0, "127.0.0.1", () => {

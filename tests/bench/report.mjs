@@ -92,7 +92,7 @@ function columnsOf(scenario) {
   ];
 }
 
-function align(lines, isTextColumn) {
+export function align(lines, isTextColumn) {
   const widths = lines[0].map((_, column) => Math.max(...lines.map((line) => line[column].length)));
   return lines.map((line) =>
     line.map((cell, i) => (isTextColumn(i) ? cell.padEnd(widths[i]) : cell.padStart(widths[i]))).join("  ").trimEnd(),
