@@ -51,7 +51,8 @@ public:
     /// Queues one event for everyone this names. The value is serialised here, once; all receivers share the bytes.
     ///
     /// The same types as a handler takes, and text of any kind. Queued is not received: a peer that reads too slowly is closed at
-    /// config::max_outbox_bytes. After the disconnect, and in an empty room: no effect.
+    /// config::max_outbox_bytes. After the disconnect, and in an empty room: no effect. In a cluster, those of other servers hear it at
+    /// most once, and not for certain: see server::cluster().
     ///
     /// Throws std::invalid_argument for text that is not UTF-8 and for a name that is empty or that the protocol cannot carry (of
     /// many receivers: that none of the endpoint's protocols can); then nobody gets it.
