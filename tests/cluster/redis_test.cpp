@@ -40,7 +40,7 @@ namespace {
 class node final : public arke::backplane_user {
 public:
     node(asio::io_context& context, redis_config settings) : strand_{asio::make_strand(context)}, plane{settings} {
-        plane.start(context, strand_, *this);
+        plane.start(context, *strand_, *this);
     }
 
     void received(std::string_view payload) override {
@@ -67,6 +67,9 @@ public:
         plane.subscribe(added, removed, ++calls);
     }
 
+    /// Before the io_context that it is of.
+    void forget_strand() { strand_.reset(); }
+
     /// All messages in one.
     std::string text() const {
         std::string all;
@@ -81,11 +84,11 @@ private:
     }
     void heard() {
         CHECK_FALSE(is_closed);
-        CHECK(strand_.running_in_this_thread());
+        CHECK(strand_->running_in_this_thread());
         if (on_call) on_call();
     }
 
-    arke::cluster_executor strand_;
+    std::optional<arke::cluster_executor> strand_;
 
 public:
     redis_backplane plane;
@@ -680,7 +683,7 @@ TEST_CASE("redis: nonsense behind a good beginning ends the connection") {
 TEST_CASE("redis: it may be closed in every phase, and then says nothing more and keeps nothing running") {
     auto redis = broker::redis();
     const auto phase = GENERATE(range(0, 40));
-    const auto way = GENERATE("run", "destroy");
+    const std::string_view way = GENERATE("closed and run", "closed and destroyed", "destroyed", "destroyed first");
     INFO(phase << " " << way);
     auto context = std::make_unique<asio::io_context>();
     std::optional<node> a{std::in_place, *context, redis_config{.url = redis.url()}};
@@ -691,24 +694,34 @@ TEST_CASE("redis: it may be closed in every phase, and then says nothing more an
         context->run_one_for(50ms);
         if (a->is_connected) a->plane.publish("room.1", std::string(300'000, 'x'));
     }
-    a->plane.close();
-    a->is_closed = true;
-    a->plane.close();
-    CHECK_FALSE(a->plane.counts().subscriptions);
-    CHECK(a->plane.waiting() == 0);
-    const auto c = a->plane.counts();
-    if (std::string_view{way} == "run") {
+    if (way == "destroyed first") {
+        a->forget_strand();
+        a->is_closed = true;
+        context.reset();
+    } else if (way != "destroyed") {
+        a->plane.close();
+        a->is_closed = true;
+        a->plane.close();
+    }
+    if (way != "destroyed") {
+        CHECK(a->plane.counts().subscriptions == 0);
+        CHECK(a->plane.waiting() == 0);
+    }
+    const auto received = a->plane.counts().received;
+    if (way == "closed and run") {
         context->restart();
         context->run_for(10s);
         CHECK(context->stopped());
-        CHECK(a->plane.counts().received == c.received);
+        CHECK(a->plane.counts().received == received);
         CHECK(asked(redis, "PUBLISH room.1 x") == ":0");
-        a.reset();
-        context.reset();
-    } else {
-        a.reset();
-        context.reset();
+    } else if (way == "destroyed first") {
+        a->plane.reconnect();
+        a->subscribe({"c"}, {"room.1"});
+        a->plane.publish("c", "x");
+        CHECK(a->plane.counts().lost > 0);
     }
+    a.reset();
+    context.reset();
 }
 
 TEST_CASE("redis: closed while it waits to try again, or for a broker that does not answer, it keeps nothing running") {

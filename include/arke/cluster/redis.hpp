@@ -55,7 +55,7 @@ class redis_link;
 /// When one of its two connections is lost, the other is dropped as well, and both are made anew. disconnected() comes for each failed
 /// attempt that says something else than the one before. The user is never called from within a function that it calls.
 ///
-/// To be destroyed or closed before the io_context that it was started with.
+/// Where its io_context is destroyed before it, that closes it.
 class redis_backplane final : public backplane {
 public:
     /// Throws std::invalid_argument for a URL or a setting that cannot work, with a sentence that says what to mend.

@@ -15,6 +15,7 @@
 #include <atomic>
 #include <cstdint>
 #include <deque>
+#include <mutex>
 #include <new>
 #include <optional>
 #include <random>
@@ -295,6 +296,7 @@ public:
         user_ = &user;
         timer_.emplace(context);
         in_.resize(std::size_t{64} * 1024);
+        io::asio::use_service<ending>(context).add(weak_from_this());
         attempt();
     }
 
@@ -377,6 +379,31 @@ public:
     }
 
 private:
+    /// An io_context that is destroyed closes those that were not closed before: what they hold of it must not outlive it.
+    class ending final : public io::asio::execution_context::service {
+    public:
+        using key_type = ending;
+        static inline io::asio::execution_context::id id;
+
+        explicit ending(io::asio::execution_context& of) : service{of} {}
+
+        void add(std::weak_ptr<redis_link> link) {
+            const std::lock_guard lock{mutex_};
+            std::erase_if(links_, [](const auto& each) { return each.expired(); });
+            links_.push_back(std::move(link));
+        }
+
+    private:
+        void shutdown() override {
+            for (const auto& each : links_) {
+                if (const auto link = each.lock()) link->close();
+            }
+        }
+
+        std::mutex mutex_;
+        std::vector<std::weak_ptr<redis_link>> links_;
+    };
+
     /// Something that is in force when so many confirmations have come: a command, or a call of subscribe().
     struct awaited {
         std::uint64_t at;
