@@ -1,6 +1,7 @@
 #include <arke/cluster/nats.hpp>
 
 #include <algorithm>
+#include <atomic>
 #include <chrono>
 #include <filesystem>
 #include <iterator>
@@ -68,8 +69,8 @@ private:
     std::string path_;
 };
 
-/// Passes on what comes for a server, a little at a time; what the server says at once.
-void pass_on_slowly(raw_peer& from, std::uint16_t port) {
+/// Passes on what comes for a server, a little at a time; what the server says at once. `passed` counts the bytes.
+void pass_on_slowly(raw_peer& from, std::uint16_t port, std::atomic<std::size_t>& passed) {
     namespace asio = boost::asio;
     asio::io_context context;
     asio::ip::tcp::socket to{context};
@@ -85,6 +86,7 @@ void pass_on_slowly(raw_peer& from, std::uint16_t port) {
         if ((both[0].revents & POLLIN) != 0) {
             const auto size = from.stream().read_some(asio::buffer(bytes), ec);
             if (!ec) asio::write(to, asio::buffer(bytes, size), ec);
+            passed += size;
             next = steady::now() + 10ms;
         } else if ((both[0].revents & (POLLHUP | POLLERR)) != 0) {
             return;
@@ -496,7 +498,8 @@ TEST_CASE("nats: nonsense behind a good beginning ends the connection") {
 
 TEST_CASE("nats: a slow connection is no broken one: what waits is counted, and all of it arrives") {
     const auto broker = broker::nats();
-    raw_server proxy{[&](raw_peer& p) { pass_on_slowly(p, broker.port()); }};
+    std::atomic<std::size_t> passed{0};
+    raw_server proxy{[&](raw_peer& p) { pass_on_slowly(p, broker.port(), passed); }};
     backplane_peer receiver{nats_backplane{broker.url()}};
     REQUIRE(receiver.subscribed_to({"a"}));
     nats_config config{.url = url_of(proxy), .answer_timeout = 1s};
@@ -511,7 +514,9 @@ TEST_CASE("nats: a slow connection is no broken one: what waits is counted, and 
     }
     CHECK(longest < 1'000);  // one that waits does so until the server goes on
     CHECK(sender->waiting() > 2'000'000);
-    CHECK(receiver.until([&] { return receiver.message_count() == 1'000; }));
+    const bool all_came = receiver.until([&] { return receiver.message_count() == 1'000; });
+    CAPTURE(passed.load(), receiver.message_count(), sender->waiting(), sender.transcript(), sender.why());
+    CHECK(all_came);
     CHECK(sender.until([&] { return sender->counts().published == 1'000; }));
     CHECK(sender->waiting() == 0);
     CHECK(sender.transcript() == "connected ");
