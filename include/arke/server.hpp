@@ -161,14 +161,27 @@ public:
     /// The ids of a room's members.
     std::vector<std::string> members(std::string_view room) const { return state_->members(room); }
 
-    /// False when there is no connection of this id.
+    /// False when there is no connection of this id. In a cluster the id may be of a connection to another server: what is not of
+    /// this one is passed on, as to(arke::id{id}) does it, and the answer is true, whatever comes of it there.
     bool disconnect(std::string_view id, close_code code = close_code::normal, std::string_view reason = {}) const {
-        const auto found = find(id);
-        found.disconnect(code, reason);
-        return found.is_connected() || !found.id().empty();
+        if (const auto found = find(id); !found.id().empty()) {
+            found.disconnect(code, reason);
+            return true;
+        }
+        if (!may_be_elsewhere(id)) return false;
+        to(arke::id{std::string{id}}).disconnect(code, reason);
+        return true;
     }
-    bool join(std::string_view id, std::string_view room) const { return find(id).join(room); }
-    bool leave(std::string_view id, std::string_view room) const { return find(id).leave(room); }
+    bool join(std::string_view id, std::string_view room) const {
+        if (const auto found = find(id); !found.id().empty() || !may_be_elsewhere(id)) return found.join(room);
+        to(arke::id{std::string{id}}).join(room);
+        return true;
+    }
+    bool leave(std::string_view id, std::string_view room) const {
+        if (const auto found = find(id); !found.id().empty() || !may_be_elsewhere(id)) return found.leave(room);
+        to(arke::id{std::string{id}}).leave(room);
+        return true;
+    }
 
     /// Events that nobody handled, since the start.
     std::uint64_t unhandled_events() const noexcept { return state_->unhandled.load(std::memory_order_relaxed); }
@@ -191,6 +204,12 @@ protected:
             (set.*list).add(number, handler);
             return number;
         });
+    }
+
+    /// Of one that is not here: an id that this server has made was here, and has gone.
+    bool may_be_elsewhere(std::string_view id) const {
+        const auto& cluster = state_->link();
+        return cluster && !cluster->made(id);
     }
 
     core::endpoint_ptr state_;

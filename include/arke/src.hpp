@@ -11,6 +11,8 @@
 
 #include <arke/client.ipp>
 #include <arke/cluster/envelope.ipp>
+#include <arke/cluster/events.ipp>
+#include <arke/cluster/handle.ipp>
 #include <arke/cluster/node.ipp>
 #include <arke/cluster/server_node.ipp>
 #include <arke/connection.ipp>

@@ -1,6 +1,6 @@
 #pragma once
 
-#include <arke/cluster/backplane.hpp>
+#include <arke/cluster/handle.hpp>
 
 #include <boost/asio/post.hpp>
 

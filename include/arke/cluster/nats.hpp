@@ -13,7 +13,7 @@
 /// that blocks delays ours. nats_SetMessageDeliveryPoolSize() is left alone: where somebody sets more than one, messages of
 /// different channels lose their order among each other. nats_Close() is never called, and must not be while a backplane lives.
 
-#include <arke/cluster/backplane.hpp>
+#include <arke/cluster/handle.hpp>
 
 #include <chrono>
 #include <memory>

@@ -11,6 +11,7 @@
 #include <atomic>
 #include <cstdint>
 #include <deque>
+#include <functional>
 #include <map>
 #include <memory>
 #include <mutex>
@@ -109,6 +110,22 @@ public:
     /// Whether all that was subscribed to so far is in force: what others say from now on is heard.
     bool is_settled() const;
 
+    /// What may be waited for.
+    enum class milestone : std::uint8_t {
+        settled,  ///< What has been joined so far is subscribed to: what others say from then on is heard.
+        taken,  ///< What has been said so far has reached the broker, but for what was dropped or lost, which is counted.
+    };
+
+    /// Calls `then` on the executor, once: whether it came to that before the time was over, and the node closed. After close() it
+    /// is called at once.
+    void await(milestone what, std::chrono::milliseconds timeout, std::function<void(bool)> then);
+
+    /// This one, as the others know it.
+    node_info self() const;
+
+    /// The endpoint of this path here; null where there is none.
+    core::endpoint_ptr endpoint_of(std::string_view path) const;
+
     void add_metrics(cluster_metrics& to) const;
 
     // --- on the executor
@@ -144,6 +161,12 @@ private:
         std::string one;
         millis due;
     };
+    struct pending_wait {
+        milestone what;
+        std::function<void(bool)> then;
+        millis due;                // until it is taken up: the time it has
+        std::uint64_t number = 0;  // of the subscription, or of the own message whose echo tells
+    };
     struct sender {
         node_info info;
         sequence_window window;
@@ -174,9 +197,10 @@ private:
     void take_questions(millis now);
     void end_due_questions(millis now);
     void finish(open_question& q);
+    void take_up(std::vector<pending_wait> fresh, millis now);
+    void end_waits(millis now);
     void heard_from(const sender& from, const envelope& e, millis now);
     void answer_question(const envelope& e);
-    core::endpoint_ptr endpoint_of(std::string_view path) const;
 
     const cluster_config settings_;
     node_host& host_;
@@ -193,6 +217,7 @@ private:
     std::vector<std::pair<const core::endpoint*, std::string>> changed_;
     bool changed_all_ = false;
     std::vector<pending_question> new_questions_;
+    std::vector<pending_wait> new_waits_;
     std::set<std::string, std::less<>> tags_;  // of the others
     std::vector<node_info> others_;
     cluster_state state_;
@@ -209,6 +234,8 @@ private:
     std::uint64_t last_sequence_ = 0;
     std::set<sender_id> awaited_;  // who was there before, and has not been heard since the broker is back
     millis awaited_until_ = 0;
+    std::uint64_t echoed_ = 0;  // the sequence of the newest own message that came back
+    std::vector<pending_wait> waits_;
     millis beat_due_ = 0;
     bool begun_ = false;
     std::map<sender_id, sender> senders_;

@@ -263,6 +263,26 @@ ARKE_COLD_INLINE bool node::is_settled() const {
                                    changed_.empty() && !changed_all_);
 }
 
+ARKE_COLD_INLINE void node::await(milestone what, std::chrono::milliseconds timeout, std::function<void(bool)> then) {
+    bool wake = false;
+    {
+        const std::lock_guard lock{mutex_};
+        if (!closed_) {
+            new_waits_.push_back({what, std::move(then), timeout.count()});
+            wake = true;
+        }
+    }
+    if (!wake) return then(false);
+    host_.wake();
+}
+
+ARKE_COLD_INLINE node_info node::self() const {
+    auto made = info_;
+    const std::lock_guard lock{mutex_};
+    for (const auto& each : endpoints_) made.connections += each->size();
+    return made;
+}
+
 ARKE_COLD_INLINE void node::note_changed(const core::endpoint* endpoint, std::string_view name) noexcept {
     if (carrier_ == nullptr) return;
     bool wake = false;
@@ -285,18 +305,18 @@ ARKE_COLD_INLINE void node::note_changed(const core::endpoint* endpoint, std::st
 // ------------------------------------------------------------------------------------------------------------ executor
 
 ARKE_COLD_INLINE millis node::work(millis now) {
-    if (carrier_ == nullptr) {
-        {
-            const std::lock_guard lock{mutex_};
-            woken_ = false;
-        }
-        take_questions(now);
-        return core::timing_wheel::never;
-    }
+    std::vector<pending_wait> fresh;
     {
         const std::lock_guard lock{mutex_};
         if (closed_) return core::timing_wheel::never;
         woken_ = false;
+        // Before what they wait for: that was so when they were asked.
+        fresh.swap(new_waits_);
+    }
+    if (carrier_ == nullptr) {
+        for (const auto& each : fresh) each.then(true);
+        take_questions(now);
+        return core::timing_wheel::never;
     }
     if (!std::exchange(begun_, true)) {
         beat_due_ = now;
@@ -316,10 +336,18 @@ ARKE_COLD_INLINE millis node::work(millis now) {
         beat_due_ = now + settings_.heartbeat_period.count();
     }
     hand_on(now);
+    take_up(std::move(fresh), now);
     end_due_questions(now);
+    end_waits(now);
 
     auto next = beat_due_;
     if (connected_ && !awaited_.empty()) next = std::min(next, awaited_until_);
+    for (const auto& each : waits_) {
+        next = std::min(next, each.due);
+        // The broker has answered, and still something waits for it: a backplane does not say when that has gone.
+        if (each.number != 0 && each.what == milestone::taken && echoed_ >= each.number)
+            next = std::min(next, now + 10);
+    }
     if (!lingering_.empty()) next = std::min(next, lingering_.begin()->first);
     for (const auto& [number, q] : questions_) next = std::min(next, q.due);
     return next;
@@ -499,6 +527,7 @@ ARKE_COLD_INLINE void node::connected(millis now) {
     awaited_until_ = now + settings_.node_timeout.count();
     publish_own(envelope::kind::hello);
     hand_on(now);
+    if (!waits_.empty()) host_.wake();
 }
 
 ARKE_COLD_INLINE void node::disconnected(std::string_view why, millis) {
@@ -507,8 +536,11 @@ ARKE_COLD_INLINE void node::disconnected(std::string_view why, millis) {
 }
 
 ARKE_COLD_INLINE void node::subscribed(std::uint64_t number) {
-    const std::lock_guard lock{mutex_};
-    in_force_ = std::max(in_force_, number);
+    {
+        const std::lock_guard lock{mutex_};
+        in_force_ = std::max(in_force_, number);
+    }
+    if (!waits_.empty()) host_.wake();
 }
 
 ARKE_COLD_INLINE void node::check_broker(millis now) {
@@ -571,7 +603,9 @@ ARKE_INLINE void node::received(std::string_view bytes, millis now) {
     if (e.from == self_) {
         if (e.is != envelope::kind::heartbeat && e.is != envelope::kind::hello) return;
         echo_at_ = now;
+        echoed_ = std::max(echoed_, e.sequence);
         if (connected_) set_state(false, {});
+        if (!waits_.empty()) host_.wake();
         return;
     }
     auto& from = remember(e.from, now);
@@ -590,7 +624,10 @@ ARKE_INLINE void node::received(std::string_view bytes, millis now) {
             from.info = {std::string{e.tag}, std::string{name}, e.number};
             from.may_come_back = true;
             if (is_new) publish_tags();
-            if (awaited_.erase(e.from) != 0 && awaited_.empty()) hand_on(now);
+            if (awaited_.erase(e.from) != 0 && awaited_.empty()) {
+                hand_on(now);
+                if (!waits_.empty()) host_.wake();
+            }
             if (e.is == kind::hello && connected_) publish_own(kind::heartbeat);
             break;
         }
@@ -741,10 +778,51 @@ ARKE_COLD_INLINE void node::finish(open_question& q) {
     q.then->done(std::move(missing), state().degraded);
 }
 
+ARKE_COLD_INLINE void node::take_up(std::vector<pending_wait> fresh, millis now) {
+    for (auto& each : fresh) {
+        each.due += now;
+        if (each.what == milestone::settled) each.number = wanted_;
+        waits_.push_back(std::move(each));
+    }
+    // Behind all that was said: what comes back says that the broker has taken that.
+    if (!connected_ || !awaited_.empty()) return;
+    bool is_said = false;
+    for (auto& each : waits_) {
+        if (each.number != 0) continue;
+        if (!std::exchange(is_said, true)) publish_own(envelope::kind::heartbeat);
+        each.number = last_sequence_;
+    }
+}
+
+ARKE_COLD_INLINE void node::end_waits(millis now) {
+    if (waits_.empty()) return;
+    bool is_well = false;
+    std::uint64_t in_force = 0;
+    {
+        const std::lock_guard lock{mutex_};
+        is_well = !state_.degraded;
+        in_force = in_force_;
+    }
+    const auto is_reached = [&](const pending_wait& a) {
+        if (a.number == 0) return false;
+        if (a.what == milestone::settled) return is_well && in_force >= a.number;
+        return echoed_ >= a.number && carrier_->waiting() == 0;
+    };
+    std::vector<std::pair<std::function<void(bool)>, bool>> over;
+    std::erase_if(waits_, [&](pending_wait& a) {
+        const bool reached = is_reached(a);
+        if (!reached && a.due > now) return false;
+        over.emplace_back(std::move(a.then), reached);
+        return true;
+    });
+    for (const auto& [then, reached] : over) then(reached);
+}
+
 // --------------------------------------------------------------------------------------------------------------- ending
 
 ARKE_COLD_INLINE void node::close(millis now) {
     std::vector<pending_question> asked;
+    std::vector<pending_wait> waits;
     std::vector<core::endpoint_ptr> endpoints;
     const bool is_open = [&] {
         const std::lock_guard lock{mutex_};
@@ -770,6 +848,7 @@ ARKE_COLD_INLINE void node::close(millis now) {
         changed_.clear();
         endpoints.swap(endpoints_);
         asked.swap(new_questions_);
+        waits.swap(new_waits_);
         state_ = {true, "closed"};
     }
     interests_.clear();
@@ -779,6 +858,8 @@ ARKE_COLD_INLINE void node::close(millis now) {
         auto over = q;
         finish(over);
     }
+    for (const auto& each : waits) each.then(false);
+    for (const auto& each : std::exchange(waits_, {})) each.then(false);
 }
 
 ARKE_COLD_INLINE void node::add_metrics(cluster_metrics& to) const {

@@ -14,7 +14,7 @@
 /// Redis ends the connection of who lags: by its setting client-output-buffer-limit, where 32 MB wait for a subscriber. So a message
 /// that is larger than that reaches nobody, whatever max_message_size is.
 
-#include <arke/cluster/backplane.hpp>
+#include <arke/cluster/handle.hpp>
 
 #include <chrono>
 #include <cstddef>

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <arke/cluster/backplane.hpp>
+#include <arke/cluster/events.hpp>
 #include <arke/cluster/node.hpp>
 #include <arke/core/cluster_member.hpp>
 #include <arke/io/asio_loop.hpp>
@@ -14,21 +15,23 @@
 
 namespace arke::cluster {
 
-/// A node on a server's first loop: gives it time, its backplane a place, and what comes by it a turn of the loop.
+/// A node on a server's first loop: gives it time, its backplane a place, and what comes by it a turn of the loop. The same for a
+/// process that is no server: then there are no endpoints.
 class server_node final : public core::cluster_member,
                           public backplane_user,
                           private node_host,
                           public std::enable_shared_from_this<server_node> {
 public:
-    /// `carrier` may be null. begin() follows.
-    server_node(const core::cluster_place& place, std::unique_ptr<backplane> carrier, cluster_config settings);
+    /// `carrier` may be null. `log` takes what is told to people; empty: the first endpoint's. begin() follows.
+    server_node(const core::cluster_place& place, std::unique_ptr<backplane> carrier, cluster_config settings,
+                std::function<void(std::string_view)> log = {});
 
     /// Joins the endpoints to it and has the backplane connect, later on the loop.
     void begin(const core::cluster_place& place);
 
     cluster::node& node() noexcept { return node_; }
     io::asio_loop& loop() noexcept { return *loop_; }
-    const core::endpoint_ptr& first_endpoint() const noexcept { return first_; }
+    std::shared_ptr<server_events> events() { return {shared_from_this(), &events_}; }
 
     // core::cluster_member
     void add(const core::endpoint_ptr& endpoint) override;
@@ -43,10 +46,6 @@ public:
     void disconnected(std::string_view why) override;
     void subscribed(std::uint64_t number) override;
 
-    /// Who hears of events of other servers, and of the state. On the loop; set before it runs, or on it.
-    std::function<void(const node_info& from, const envelope& event)> on_event;
-    std::function<void(const cluster_state& state)> on_state;
-
 private:
     // node_host
     void wake() noexcept override;
@@ -55,9 +54,7 @@ private:
         act_here_(on, to, what);
     }
     void state_changed(const cluster_state& state) override;
-    void heard(const node_info& from, const envelope& event) override {
-        if (on_event) on_event(from, event);
-    }
+    void heard(const node_info& from, const envelope& event) override { server_events::heard(events(), from, event); }
 
     /// On the loop, in a turn: now, or posted with what it needs by then.
     template <class F>
@@ -66,7 +63,8 @@ private:
 
     core::loop_ptr held_;
     io::asio_loop* loop_;
-    core::endpoint_ptr first_;
+    core::endpoint_ptr first_;  // null: this is no server
+    std::function<void(std::string_view)> log_;
     void (*act_here_)(core::endpoint&, const core::address&, const core::action&);
     std::unique_ptr<backplane> carrier_;
     std::optional<io::own_timer> timer_;
@@ -74,6 +72,7 @@ private:
     bool started_ = false;
     bool closed_ = false;
     cluster::node node_;
+    server_events events_;
 };
 
 }  // namespace arke::cluster

@@ -23,13 +23,17 @@ inline cluster_config with_name(cluster_config settings) {
 }  // namespace detail
 
 ARKE_COLD_INLINE server_node::server_node(const core::cluster_place& place, std::unique_ptr<backplane> carrier,
-                                          cluster_config settings)
+                                          cluster_config settings, std::function<void(std::string_view)> log)
     : held_{place.loop},
       loop_{&static_cast<io::asio_loop&>(*place.loop)},
-      first_{place.endpoints.front()},
+      first_{place.endpoints.empty() ? core::endpoint_ptr{} : place.endpoints.front()},
+      log_{std::move(log)},
       act_here_{place.act_here},
       carrier_{std::move(carrier)},
-      node_{detail::with_name(std::move(settings)), *this, carrier_.get()} {}
+      node_{detail::with_name(std::move(settings)), *this, carrier_.get(), first_ != nullptr},
+      events_{node_, *loop_, first_ ? first_->settings().max_requests : config{}.max_requests,
+              first_ ? first_->settings().max_json_depth : config{}.max_json_depth,
+              [this](std::string_view line) { server_node::log(line); }} {}
 
 ARKE_COLD_INLINE void server_node::begin(const core::cluster_place& place) {
     for (const auto& e : place.endpoints) add(e);
@@ -57,9 +61,11 @@ ARKE_COLD_INLINE void server_node::close() noexcept {
     timer_.reset();
     try {
         node_.close(loop_->clock());
+        events_.clear();
     } catch (...) {
         // No memory: the others notice by the silence.
     }
+    first_.reset();  // it holds this
     burst_.reset();
 }
 
@@ -127,12 +133,19 @@ ARKE_COLD_INLINE void server_node::work() {
 }
 
 ARKE_COLD_INLINE void server_node::log(std::string_view line) noexcept {
-    first_->try_to_log([&] { return std::string{line}; });
+    try {
+        if (log_)
+            log_(line);
+        else if (first_)
+            first_->log(line);
+    } catch (...) {
+        // A log that throws has nobody to be told to.
+    }
 }
 
 ARKE_COLD_INLINE void server_node::state_changed(const cluster_state& state) {
-    if (on_state) return on_state(state);
     log(state.degraded ? "cluster: degraded: " + state.why : std::string{"cluster: the broker is there"});
+    events_.state_changed(state);
 }
 
 }  // namespace arke::cluster
