@@ -10,6 +10,7 @@
 #include <arke/arke.hpp>
 
 #include <arke/client.ipp>
+#include <arke/cluster/emitter.ipp>
 #include <arke/cluster/envelope.ipp>
 #include <arke/cluster/events.ipp>
 #include <arke/cluster/handle.ipp>

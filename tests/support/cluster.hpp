@@ -70,19 +70,25 @@ public:
 
     template <class Server>
     void join(Server& server, const cluster_config& settings = {}) const {
+        carry([&](auto made) { server.cluster(std::move(made), settings); });
+    }
+
+    /// Calls f(backplane) with one to it.
+    template <class F>
+    void carry(F&& f) const {
         auto url = broker_ ? broker_->url() : std::string{};
         if (line_ && !std::exchange(has_line_, true))
             url.replace(url.find_last_of(':') + 1, std::string::npos, std::to_string(line_->port()));
         switch (by_) {
-            case carrier::in_process: server.cluster(in_process_backplane{in_process_}, settings); break;
+            case carrier::in_process: f(in_process_backplane{in_process_}); break;
             case carrier::redis:
 #ifdef ARKE_TESTS_REDIS
-                server.cluster(redis_backplane{url}, settings);
+                f(redis_backplane{url});
 #endif
                 break;
             case carrier::nats:
 #ifdef ARKE_TESTS_NATS
-                server.cluster(nats_backplane{url}, settings);
+                f(nats_backplane{url});
 #endif
                 break;
         }
