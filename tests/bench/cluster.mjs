@@ -257,6 +257,7 @@ if (!options.smoke) {
     ["other p99", of("paced", "other_p99_us", micro)],
     ["other - own", (row) => micro(middle(row.paced, (report) => report.other_p50_us - report.own_p50_us))],
     ["ratio", ratio("paced", late)],
+    ["CPU µs/message", of("paced", "cpu_us_per_message", micro)],
   ]);
   table(`The same, ${options["in-flight"]} messages under way at any time; CPU of all servers together`, [
     ["messages/s", of("full", "messages_per_second", whole)],
