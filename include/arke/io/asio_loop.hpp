@@ -147,9 +147,10 @@ public:
             moved.~F();
         };
     }
+    // What it is moved from keeps its allocator: by that Asio gives back the memory of an operation that did not begin.
     strand_handler(strand_handler&& other) noexcept
         : on_{std::move(other.on_)},
-          memory_{std::move(other.memory_)},
+          memory_{other.memory_},
           run_{other.run_},
           move_{std::exchange(other.move_, nullptr)} {
         if (move_ != nullptr) move_(other.place_.data(), place_.data());
