@@ -232,8 +232,11 @@ private:
     }
 
     void add_bytes(std::string_view bytes) {
-        if (pieces_.empty() || (!pieces_.back().empty() && pieces_.back().size() + bytes.size() > piece_size))
+        if (pieces_.empty()) {
             pieces_.push_back(std::exchange(spare_, {}));
+        } else if (!pieces_.back().empty() && pieces_.back().size() + bytes.size() > piece_size) {
+            pieces_.emplace_back().reserve(std::max(piece_size, bytes.size()));
+        }
         pieces_.back() += bytes;
         size_ += bytes.size();
     }
@@ -306,30 +309,44 @@ public:
             ++lost_;
             return true;
         }
-        auto& commands = publisher_->commands;
-        unanswered_.push_back(payload.size());
-        commands.begin(3);
-        commands.add("PUBLISH");
-        commands.add(channel);
-        commands.add(payload);
-        waiting_ = commands.size();
-        send(publisher_);
+        try {
+            unanswered_.push_back(payload.size());
+        } catch (const std::bad_alloc&) {
+            ++lost_;
+            return true;
+        }
+        try {
+            auto& commands = publisher_->commands;
+            commands.begin(3);
+            commands.add("PUBLISH");
+            commands.add(channel);
+            commands.add(payload);
+            waiting_ = commands.size();
+            send(publisher_);
+        } catch (const std::bad_alloc&) {
+            spoil(publisher_);
+        }
         return true;
     }
 
     void subscribe(const std::vector<std::string>& added, const std::vector<std::string>& removed,
                    std::uint64_t number) {
-        std::vector<std::string_view> gone;
-        std::vector<std::string_view> come;
-        for (const auto& each : removed) {
-            if (channels_.erase(each) != 0) gone.push_back(each);
+        try {
+            std::vector<std::string_view> gone;
+            std::vector<std::string_view> come;
+            for (const auto& each : removed) {
+                if (channels_.erase(each) != 0) gone.push_back(each);
+            }
+            for (const auto& each : added) {
+                if (channels_.insert(each).second) come.push_back(each);
+            }
+            ask("UNSUBSCRIBE", gone);
+            ask("SUBSCRIBE", come);
+            awaited_.push_back({asked_, number});
+        } catch (const std::bad_alloc&) {
+            if (subscriber_) spoil(subscriber_);
+            throw;
         }
-        for (const auto& each : added) {
-            if (channels_.insert(each).second) come.push_back(each);
-        }
-        ask("UNSUBSCRIBE", gone);
-        ask("SUBSCRIBE", come);
-        awaited_.push_back({asked_, number});
         if (!is_connected_ || confirmed_ != asked_) return;
         io::asio::post(on_strand([](redis_link& self) { self.tell_subscribed(); }));
     }
@@ -411,6 +428,7 @@ private:
     };
 
     static constexpr std::size_t batch = 500;
+    static constexpr const char* no_memory = "no memory left";  // so short that std::string needs none
 
     static core::millis now() noexcept {
         return std::chrono::duration_cast<std::chrono::milliseconds>(
@@ -420,7 +438,7 @@ private:
 
     template <class F>
     io::strand_handler on_strand(F f) {
-        return {*strand_, nullptr, [self = shared_from_this(), f = std::move(f)](const error_code& ec) mutable {
+        return {*strand_, memory_, [self = shared_from_this(), f = std::move(f)](const error_code& ec) mutable {
                     self->guard([&] {
                         if constexpr (std::is_invocable_v<F&, redis_link&, const error_code&>) {
                             f(*self, ec);
@@ -437,8 +455,16 @@ private:
         try {
             f();
         } catch (const std::bad_alloc&) {
-            if (!is_closed_) break_off("there was no memory left for Redis");
+            if (!is_closed_) break_off(no_memory);
         }
+    }
+
+    /// A command is there in part: no more of them goes out.
+    void spoil(const redis_side_ptr& side) {
+        side->is_waiting = true;
+        io::asio::post(on_strand([side](redis_link& self) {
+            if (!side->is_dropped) self.break_off(no_memory);
+        }));
     }
 
     // --- Connecting ---
@@ -693,6 +719,7 @@ private:
         is_connected_ = false;
     }
 
+    /// Needs no memory.
     void break_off(std::string why) {
         const bool was_connected = is_connected_;
         drop();
@@ -703,7 +730,7 @@ private:
         set_timer(now() + *delay, [](redis_link& self) { self.attempt(); });
         if (!was_connected && why == told_) return;
         told_ = std::move(why);
-        user_->disconnected(std::string{told_});
+        user_->disconnected(told_);
     }
 
     // --- Time ---
@@ -743,6 +770,8 @@ private:
     const core::millis timeout_;
     const std::size_t most_;
 
+    // So that there is always some to try again.
+    const boost::intrusive_ptr<io::handler_memory> memory_{new io::handler_memory};
     io::asio::io_context* context_ = nullptr;
     std::optional<cluster_executor> strand_;
     backplane_user* user_ = nullptr;
