@@ -8,6 +8,7 @@
 #include <string_view>
 #include <vector>
 
+#include "tests/support/allocations.hpp"
 #include "tests/support/catch.hpp"
 
 using namespace arke;
@@ -27,11 +28,14 @@ struct scripted_backplane final : backplane {
     }
     void subscribe(const std::vector<std::string>& added, const std::vector<std::string>& removed,
                    std::uint64_t number) override {
-        for (const auto& each : added) {
-            CHECK(channels.insert(each).second);
-            ++additions;
-        }
-        for (const auto& each : removed) CHECK(channels.erase(each) == 1);
+        // All of it or, without memory, nothing.
+        auto next = channels;
+        bool is_sound = true;
+        for (const auto& each : added) is_sound = next.insert(each).second && is_sound;
+        for (const auto& each : removed) is_sound = next.erase(each) == 1 && is_sound;
+        if (!is_sound) FAIL_CHECK("a channel is added twice, or left and never added");
+        channels.swap(next);
+        additions += static_cast<int>(added.size());
         ++calls;
         last_number = number;
     }
@@ -238,6 +242,44 @@ TEST_CASE("no more rooms linger than may") {
     for (int i = 0; i != 100; ++i) handle.leave("room" + std::to_string(i));
     a.work();
     CHECK(a.broker.channels.size() == 3 + 10);
+}
+
+TEST_CASE("no subscription is lost or kept for want of memory") {
+    // Each time that memory is asked for fails in its turn.
+    for (std::size_t nth = 0;; ++nth) {
+        one_node a{{.subscription_linger = std::chrono::milliseconds{0}}};
+        bool struck = false;
+        const auto work = [&] {
+            a.server.settle();
+            {
+                const test::memory_shortage no_more{nth};
+                try {
+                    a.made->work(a.now);
+                } catch (const std::bad_alloc&) {
+                }
+                struck = struck || no_more.struck();
+            }
+            a.now += 1;
+            a.made->work(a.now);
+        };
+        work();
+        CHECK(a.broker.channels.size() == 3);
+        auto& c = a.server.connect();
+        const auto handle = a.server.find(c.self().id());
+        handle.join("kept");
+        handle.join("left");
+        work();
+        CHECK(a.broker.channels.size() == 5);
+        handle.leave("left");
+        handle.join("last");
+        work();
+        a.now += 1;
+        a.made->work(a.now);
+        CHECK(a.broker.channels.contains("arke.room.=2Fchat.kept"));
+        CHECK(a.broker.channels.contains("arke.room.=2Fchat.last"));
+        CHECK(a.broker.channels.size() == 5);
+        if (!struck) break;
+    }
 }
 
 TEST_CASE("more changes than can be noted are found by looking at everything") {

@@ -177,7 +177,8 @@ private:
     struct interest {
         core::endpoint* endpoint;
         std::string name;
-        millis leaves = 0;  // 0: it is occupied
+        millis leaves = 0;        // 0: it is occupied
+        std::uint64_t since = 0;  // the number of the call that subscribes to it
     };
 
     void route(const core::hub* local, envelope& e, const core::address& to, std::string_view endpoint);
@@ -186,7 +187,7 @@ private:
     void note_changed(const core::endpoint* endpoint, std::string_view name) noexcept;
 
     void update_subscriptions(millis now);
-    void leave_lingering(millis now, std::vector<std::string>& removed);
+    void leave_lingering(millis now, std::vector<std::string>& added, std::vector<std::string>& removed);
     void hand_on(millis now);
     void publish_own(envelope::kind is);
     void set_state(bool degraded, std::string_view why);

@@ -359,9 +359,9 @@ ARKE_COLD_INLINE void node::update_subscriptions(millis now) {
     bool all = false;
     {
         const std::lock_guard lock{mutex_};
+        endpoints = endpoints_;  // may fail, with nothing taken yet
         changed.swap(changed_);
         all = std::exchange(changed_all_, false);
-        endpoints = endpoints_;
         updating_ = true;
     }
     std::vector<std::string> added;
@@ -370,37 +370,43 @@ ARKE_COLD_INLINE void node::update_subscriptions(millis now) {
     struct undo {
         node& self;
         std::vector<std::string>& added;
+        std::vector<std::string>& removed;
         int exceptions = std::uncaught_exceptions();
         ~undo() {
             if (std::uncaught_exceptions() == exceptions) return;
             for (const auto& channel : added) self.interests_.erase(channel);
+            for (const auto& channel : removed) {
+                if (const auto left = self.interests_.find(channel); left != self.interests_.end())
+                    left->second.leaves = 0;
+            }
             const std::lock_guard lock{self.mutex_};
             self.updating_ = false;
             self.changed_all_ = true;
         }
-    } const guard{*this, added};
-    if (wanted_ == 0) {
-        if (is_server_) added.push_back(channels_.nodes());
-        added.push_back(channels_.node(info_.id));
+    } const guard{*this, added, removed};
+    const auto listen = [&](std::string channel, core::endpoint* on, const std::string& name) {
+        if (interests_.contains(channel)) return;
+        added.push_back(channel);
+        interests_.try_emplace(std::move(channel), interest{on, name, 0, wanted_ + 1});
+    };
+    if (interests_.empty()) {
+        if (is_server_) listen(channels_.nodes(), nullptr, {});
+        listen(channels_.node(info_.id), nullptr, {});
     }
-    for (const auto& e : endpoints) {
-        auto channel = channels_.everyone(e->settings().endpoint);
-        if (interests_.try_emplace(channel, interest{nullptr, {}}).second) added.push_back(std::move(channel));
-    }
+    for (const auto& e : endpoints) listen(channels_.everyone(e->settings().endpoint), nullptr, {});
     const auto look_at = [&](core::endpoint& on, const std::string& name) {
         auto channel = channels_.room(on.settings().endpoint, name);
         const bool is_occupied = on.is_occupied(name);
         const auto found = interests_.find(channel);
         if (found == interests_.end()) {
-            if (!is_occupied) return;
-            added.push_back(channel);
-            interests_.try_emplace(std::move(channel), interest{&on, name});
+            if (is_occupied) listen(std::move(channel), &on, name);
         } else if (is_occupied) {
             found->second.leaves = 0;
         } else if (found->second.leaves == 0) {
             // Zero is none.
-            found->second.leaves = std::max<millis>(now + settings_.subscription_linger.count(), 1);
-            lingering_.emplace(found->second.leaves, channel);
+            const auto at = std::max<millis>(now + settings_.subscription_linger.count(), 1);
+            lingering_.emplace(at, channel);
+            found->second.leaves = at;
         }
     };
     const auto endpoint_at = [&](const core::endpoint* wanted) -> core::endpoint* {
@@ -425,7 +431,7 @@ ARKE_COLD_INLINE void node::update_subscriptions(millis now) {
             }
         }
     }
-    leave_lingering(now, removed);
+    leave_lingering(now, added, removed);
     const bool any = !added.empty() || !removed.empty();
     std::uint64_t number = 0;
     {
@@ -435,9 +441,11 @@ ARKE_COLD_INLINE void node::update_subscriptions(millis now) {
     }
     if (!any) return;
     carrier_->subscribe(added, removed, number);
+    for (const auto& channel : removed) interests_.erase(channel);
 }
 
-ARKE_COLD_INLINE void node::leave_lingering(millis now, std::vector<std::string>& removed) {
+ARKE_COLD_INLINE void node::leave_lingering(millis now, std::vector<std::string>& added,
+                                            std::vector<std::string>& removed) {
     while (!lingering_.empty()) {
         const auto first = lingering_.begin();
         if (first->first > now && lingering_.size() <= settings_.max_lingering) return;
@@ -446,9 +454,13 @@ ARKE_COLD_INLINE void node::leave_lingering(millis now, std::vector<std::string>
         if (found != interests_.end() && found->second.leaves == first->first) {
             if (found->second.endpoint->is_occupied(found->second.name)) {
                 found->second.leaves = 0;
+            } else if (found->second.since > wanted_) {
+                // It has come and gone within this call.
+                added.erase(std::find(added.begin(), added.end(), found->first));
+                interests_.erase(found);
             } else {
                 removed.push_back(found->first);
-                interests_.erase(found);
+                found->second.leaves = -1;  // until it is said
             }
         }
         lingering_.erase(first);
