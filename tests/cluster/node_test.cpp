@@ -486,6 +486,18 @@ TEST_CASE("a node is well when its own word has come back from the broker") {
         a.echo();
         CHECK(a.states == "well degraded(the broker has not answered for 5000 ms) well ");
     }
+    SECTION("that is, after node_timeout and no later") {
+        a.now = a.next;
+        a.work();
+        a.now += 300;  // which is how late its word comes back
+        a.echo();
+        const auto heard = a.now;
+        while (a.broker.reconnects == 0 && a.now < 60'000) {
+            a.now = a.next;
+            a.work();
+        }
+        CHECK(a.now == heard + 5'000);
+    }
     SECTION("but not because its own loop was busy") {
         a.now += 60'000;
         a.work();
@@ -495,6 +507,24 @@ TEST_CASE("a node is well when its own word has come back from the broker") {
         a.now += 4'999;
         a.work();
         CHECK_FALSE(a.made->state().degraded);
+    }
+    SECTION("nor when it had been well for long before") {
+        for (int i = 0; i != 100; ++i) {
+            a.now += 1'000;
+            a.work();
+            a.echo();
+        }
+        a.now += 7'000;
+        a.work();
+        CHECK(a.broker.reconnects == 0);
+        for (int i = 0; i != 2; ++i) {
+            a.now += 1'000;
+            a.work();
+        }
+        CHECK_FALSE(a.made->state().degraded);
+        a.now += 1'000;
+        a.work();
+        CHECK(a.made->state().degraded);
     }
     SECTION("and degraded when the backplane says so") {
         a.made->disconnected("refused", a.now);
@@ -609,6 +639,29 @@ TEST_CASE("what a broker has kept of a connection before comes too late") {
     CHECK(c.heard() == "after()");
 }
 
+TEST_CASE("what a broker has kept for minutes of a message for two rooms is heard once") {
+    one_node a;
+    auto& c = a.server.connect();
+    for (const auto* room : {"lobby", "attic"}) a.server.find(c.self().id()).join(room);
+    a.connect();
+    other_server other;
+    a.made->received(other.hello(), a.now);
+    const auto said = other.say(in_room, "lobby", "word");
+    a.made->received(said, a.now);
+    CHECK(c.heard() == "word()");
+    a.made->disconnected("stopped", a.now);
+    for (int i = 0; i != 600; ++i) {
+        a.now += 1'000;
+        a.work();
+    }
+    a.made->connected(a.now);
+    a.echo();
+    a.now += 1'000;
+    a.work();
+    a.made->received(said, a.now);
+    CHECK(c.heard().empty());
+}
+
 TEST_CASE("what is larger than the broker takes is said, and counted") {
     one_node a;
     a.connect();
@@ -641,7 +694,20 @@ TEST_CASE("other servers are there as long as they say so") {
     }
     CHECK(a.made->others().size() == 1);
 
-    SECTION("until a silence of node_timeout") {
+    SECTION("until a silence of node_timeout, and no longer") {
+        const auto heard = a.now;
+        while (a.now < heard + 5'000) {
+            a.now = std::min(a.next, heard + 5'000);
+            a.work();
+            a.echo();
+        }
+        CHECK(a.made->others().size() == 1);
+        a.now = a.next;
+        a.work();
+        CHECK(a.made->others().empty());
+        CHECK(a.now == heard + 5'001);
+    }
+    SECTION("or a little longer where nobody looks") {
         for (int i = 0; i != 5; ++i) {
             a.now += 1'000;
             a.work();

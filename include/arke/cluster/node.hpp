@@ -238,6 +238,7 @@ private:
     std::uint64_t echoed_ = 0;  // the sequence of the newest own message that came back
     std::vector<pending_wait> waits_;
     millis beat_due_ = 0;
+    millis silent_due_ = core::timing_wheel::never;  // when somebody may count as gone; not before
     bool begun_ = false;
     std::map<sender_id, sender> senders_;
     std::unordered_map<std::string, interest> interests_;  // by channel

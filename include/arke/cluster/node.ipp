@@ -324,8 +324,8 @@ ARKE_COLD_INLINE millis node::work(millis now) {
     }
     // Whose own loop was busy has heard nobody: that is no silence of theirs.
     if (const auto late = now - beat_due_ - settings_.heartbeat_period.count(); late > 0 && beat_due_ != 0) {
-        asked_at_ += late;
-        for (auto& [id, s] : senders_) s.heard += late;
+        asked_at_ = std::min(now, std::max(asked_at_, echo_at_) + late);
+        for (auto& [id, s] : senders_) s.heard = std::min(now, s.heard + late);
     }
     update_subscriptions(now);
     take_questions(now);
@@ -334,13 +334,16 @@ ARKE_COLD_INLINE millis node::work(millis now) {
         if (connected_) publish_own(envelope::kind::heartbeat);
         forget_silent(now);
         beat_due_ = now + settings_.heartbeat_period.count();
+    } else if (now >= silent_due_) {
+        forget_silent(now);
     }
     hand_on(now);
     take_up(std::move(fresh), now);
     end_due_questions(now);
     end_waits(now);
 
-    auto next = beat_due_;
+    auto next = std::min(beat_due_, silent_due_);
+    if (connected_) next = std::min(next, std::max(asked_at_, echo_at_) + settings_.node_timeout.count());
     if (connected_ && !awaited_.empty()) next = std::min(next, awaited_until_);
     for (const auto& each : waits_) {
         next = std::min(next, each.due);
@@ -557,21 +560,25 @@ ARKE_COLD_INLINE void node::subscribed(std::uint64_t number) {
 
 ARKE_COLD_INLINE void node::check_broker(millis now) {
     if (!connected_ || now - std::max(asked_at_, echo_at_) < settings_.node_timeout.count()) return;
+    carrier_->reconnect();  // first: where it fails it is tried again
     connected_ = false;
     set_state(true, "the broker has not answered for " + std::to_string(settings_.node_timeout.count()) + " ms");
-    carrier_->reconnect();
 }
 
 ARKE_COLD_INLINE void node::forget_silent(millis now) {
     bool any = false;
     const auto forgotten = std::max<millis>(60'000, 4 * settings_.node_timeout.count());
+    silent_due_ = core::timing_wheel::never;
     for (auto at = senders_.begin(); at != senders_.end();) {
         auto& s = at->second;
         if (s.is_server && now - s.heard > settings_.node_timeout.count()) {
             s.is_server = false;
             any = true;
         }
-        at = now - s.heard > forgotten ? senders_.erase(at) : std::next(at);
+        if (s.is_server) silent_due_ = std::min(silent_due_, s.heard + settings_.node_timeout.count() + 1);
+        // A broker that did not answer may still have a part of what they have said.
+        const bool is_over = connected_ && now - std::max(s.heard, asked_at_) > forgotten;
+        at = is_over ? senders_.erase(at) : std::next(at);
     }
     if (any || !others_.empty()) publish_tags();
 }
