@@ -737,6 +737,19 @@ TEST_CASE("other servers are there as long as they say so") {
         b.work();
         CHECK(b.made->others().size() == 3);
     }
+    SECTION("what is no name in UTF-8, or too long, is none: it may be shown to people") {
+        for (const auto& name : {std::string(99, 'x') + "\xC3\xA9", std::string{"\xFF"}}) {
+            envelope e;
+            e.is = kind::heartbeat;
+            e.tag = other.tag;
+            e.name_of_node = name;
+            a.made->received(other.bytes(e), a.now);
+            a.now += 1'000;
+            a.work();
+            a.echo();
+            CHECK(a.made->others() == std::vector<node_info>{{"Other", "", 0}});
+        }
+    }
     SECTION("what is no tag is no server: it would become a part of a channel's name") {
         other_server liar;
         liar.tag = "a.>";
@@ -915,4 +928,5 @@ TEST_CASE("a config that cannot work is refused with a sentence") {
     CHECK(why({.max_nodes = 1}) != "taken");
     CHECK(why({.max_questions = 0}) != "taken");
     CHECK(why({.name = std::string(101, 'x')}) != "taken");
+    CHECK(why({.name = "caf\xE9"}).find("which is not UTF-8") != std::string::npos);
 }

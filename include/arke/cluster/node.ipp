@@ -17,6 +17,7 @@ inline bool is_plain(char c) noexcept {
 }
 
 inline constexpr std::size_t tag_size = 5;
+inline constexpr std::size_t most_of_name = 100;
 
 /// A tag becomes a part of a channel's name.
 inline bool is_tag(std::string_view text) noexcept {
@@ -53,7 +54,9 @@ ARKE_COLD_INLINE void check_config(const cluster_config& c) {
         refuse("max_outgoing_bytes is " + std::to_string(c.max_outgoing_bytes) + "; set it to 65536 or more");
     if (c.max_nodes < 2) refuse("max_nodes is " + std::to_string(c.max_nodes) + "; set it to 2 or more");
     if (c.max_questions < 1) refuse("max_questions is 0; set it to 1 or more");
-    if (c.name.size() > 100) refuse("name is " + std::to_string(c.name.size()) + " bytes long; 100 are the most");
+    if (c.name.size() > detail::most_of_name)
+        refuse("name is " + std::to_string(c.name.size()) + " bytes long; 100 are the most");
+    if (!wire::is_utf8(c.name)) refuse("name is " + arke::detail::printable(c.name) + ", which is not UTF-8");
     if (c.prefix.empty() || c.prefix.size() > channel_names::most_of_prefix)
         refuse("prefix has " + std::to_string(c.prefix.size()) + " bytes; give it 1 to 60");
     const auto fits = [](char ch) { return detail::is_plain(ch) || ch == '-' || ch == '_' || ch == '.'; };
@@ -639,7 +642,8 @@ ARKE_INLINE void node::received(std::string_view bytes, millis now) {
         case kind::hello: {
             if (!detail::is_tag(e.tag)) break;
             const bool is_new = !std::exchange(from.is_server, true);
-            const auto name = wire::is_utf8(e.name_of_node) ? e.name_of_node.substr(0, 100) : std::string_view{};
+            const bool is_name = e.name_of_node.size() <= detail::most_of_name && wire::is_utf8(e.name_of_node);
+            const auto name = is_name ? e.name_of_node : std::string_view{};
             from.info = {std::string{e.tag}, std::string{name}, e.number};
             from.may_come_back = true;
             if (is_new) publish_tags();
