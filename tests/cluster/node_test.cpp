@@ -685,7 +685,7 @@ TEST_CASE("other servers are there as long as they say so") {
     CHECK(a.made->others() == std::vector<node_info>{{"Other", "the other", 3}});
     // Who says hello hears from us at once.
     REQUIRE(a.broker.published.size() == 1);
-    CHECK(a.broker.published.front().first == "arke.nodes");
+    CHECK(a.broker.published.front().first == "arke.node.Other");  // and nobody else: all come back at once
     for (int i = 0; i != 10; ++i) {
         a.now += 1'000;
         a.work();

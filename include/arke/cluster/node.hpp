@@ -189,7 +189,8 @@ private:
     void update_subscriptions(millis now);
     void leave_lingering(millis now, std::vector<std::string>& added, std::vector<std::string>& removed);
     void hand_on(millis now);
-    void publish_own(envelope::kind is);
+    void publish_own(envelope::kind is, const std::string& channel);
+    std::string own_channel() const { return is_server_ ? channels_.nodes() : channels_.node(info_.id); }
     void set_state(bool degraded, std::string_view why);
     void check_broker(millis now);
     void forget_silent(millis now);

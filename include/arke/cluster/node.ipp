@@ -334,7 +334,7 @@ ARKE_COLD_INLINE millis node::work(millis now) {
     take_questions(now);
     check_broker(now);
     if (now >= beat_due_) {
-        if (connected_) publish_own(envelope::kind::heartbeat);
+        if (connected_) publish_own(envelope::kind::heartbeat, own_channel());
         forget_silent(now);
         beat_due_ = now + settings_.heartbeat_period.count();
     } else if (now >= silent_due_) {
@@ -503,7 +503,7 @@ ARKE_INLINE void node::hand_on(millis now) {
 }
 
 /// What shows that the way to the broker and back is open. Before what waits, and whatever waits.
-ARKE_COLD_INLINE void node::publish_own(envelope::kind is) {
+ARKE_COLD_INLINE void node::publish_own(envelope::kind is, const std::string& channel) {
     envelope e;
     e.is = is;
     e.from = self_;
@@ -514,7 +514,7 @@ ARKE_COLD_INLINE void node::publish_own(envelope::kind is) {
         const std::lock_guard lock{mutex_};
         for (const auto& each : endpoints_) e.number += each->size();
     }
-    static_cast<void>(carrier_->publish(is_server_ ? channels_.nodes() : channels_.node(info_.id), encode(e)));
+    static_cast<void>(carrier_->publish(channel, encode(e)));
 }
 
 ARKE_COLD_INLINE void node::set_state(bool degraded, std::string_view why) {
@@ -543,7 +543,7 @@ ARKE_COLD_INLINE void node::connected(millis now) {
         if (s.may_come_back) awaited_.insert(id);
     }
     awaited_until_ = now + settings_.node_timeout.count();
-    publish_own(envelope::kind::hello);
+    publish_own(envelope::kind::hello, own_channel());
     hand_on(now);
     if (!waits_.empty()) host_.wake();
 }
@@ -651,7 +651,8 @@ ARKE_INLINE void node::received(std::string_view bytes, millis now) {
                 hand_on(now);
                 if (!waits_.empty()) host_.wake();
             }
-            if (e.is == kind::hello && connected_) publish_own(kind::heartbeat);
+            // To it alone: where all come back at once, each would tell all others as often as there are servers.
+            if (e.is == kind::hello && connected_) publish_own(kind::heartbeat, channels_.node(e.tag));
             break;
         }
         case kind::goodbye:
@@ -812,7 +813,7 @@ ARKE_COLD_INLINE void node::take_up(std::vector<pending_wait> fresh, millis now)
     bool is_said = false;
     for (auto& each : waits_) {
         if (each.number != 0) continue;
-        if (!std::exchange(is_said, true)) publish_own(envelope::kind::heartbeat);
+        if (!std::exchange(is_said, true)) publish_own(envelope::kind::heartbeat, own_channel());
         each.number = last_sequence_;
     }
 }
@@ -856,7 +857,7 @@ ARKE_COLD_INLINE void node::close(millis now) {
         try {
             awaited_.clear();
             hand_on(now);
-            if (connected_) publish_own(envelope::kind::goodbye);
+            if (connected_) publish_own(envelope::kind::goodbye, own_channel());
         } catch (...) {
             // The others notice by the silence.
         }
