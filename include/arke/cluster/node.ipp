@@ -144,8 +144,9 @@ ARKE_INLINE void node::route(const core::hub* local, envelope& e, const core::ad
     e.endpoint = endpoint;
     e.everyone = to.everyone;
     boost::container::small_vector<std::string, 1> channels;
+    constexpr std::size_t most = 8;
     const auto add = [&](std::string channel) {
-        if (std::find(channels.begin(), channels.end(), channel) == channels.end())
+        if (channels.size() <= most && std::find(channels.begin(), channels.end(), channel) == channels.end())
             channels.push_back(std::move(channel));
     };
     for (const auto& n : to.to) {
@@ -170,7 +171,7 @@ ARKE_INLINE void node::route(const core::hub* local, envelope& e, const core::ad
     for (const auto& n : to.except) e.except.push_back({n.is, n.text});
     if (e.everyone) {
         channels.assign(1, channels_.everyone(endpoint));
-    } else if (channels.size() > 8) {
+    } else if (channels.size() > most) {
         // Everybody looks whether it concerns them: cheaper than so many copies.
         channels.assign(1, channels_.everyone(endpoint));
     }
