@@ -354,6 +354,23 @@ TEST_CASE("what is said goes where its receivers may be, and nowhere else") {
     CHECK(said([&] { a.server.to("1", "2", "3", "4", "5", "6", "7", "8", "9").emit("x"); }) == "arke.all.=2Fchat");
 }
 
+TEST_CASE("nobody hears what is meant for one who is on another server, by joining a room of that id") {
+    one_node a;
+    a.connect();
+    other_server other;
+    auto& early = a.server.connect();
+    auto& late = a.server.connect();
+    const std::string there = "Other0123456789";
+    CHECK(a.server.find(early.self().id()).join(there));
+    a.made->received(other.hello(), a.now);
+    CHECK_FALSE(a.server.find(late.self().id()).join(there));
+    a.server.to(there).emit("secret");
+    CHECK(early.heard().empty());
+    CHECK(late.heard().empty());
+    a.server.to(arke::room{there}).emit("public");
+    CHECK(early.heard() == "public()");
+}
+
 TEST_CASE("what another server says is heard by those it names here, each once") {
     one_node a;
     auto& c = a.server.connect();

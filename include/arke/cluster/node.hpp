@@ -103,6 +103,9 @@ public:
     /// To all others, or to the one of this tag. `e.tag` and `e.number` are filled in. `then` is called on the executor.
     void ask(std::string_view one, envelope e, std::shared_ptr<question> then, std::chrono::milliseconds timeout);
 
+    /// Whether an id is one that another server which is there has made.
+    bool is_elsewhere(std::string_view id) const noexcept;
+
     /// The other servers that are there, as far as is known.
     std::vector<node_info> others() const;
     cluster_state state() const;

@@ -29,6 +29,8 @@ inline bool is_made(std::string_view id) noexcept {
     return id.size() == core::cluster_link::generated_id_size && std::all_of(id.begin(), id.end(), is_plain);
 }
 
+inline std::string_view tag_of(std::string_view id) noexcept { return id.substr(0, tag_size); }
+
 }  // namespace detail
 
 ARKE_COLD_INLINE void check_config(const cluster_config& c) {
@@ -103,6 +105,7 @@ public:
         node_->act(of_, of_->settings().endpoint, to, what);
     }
     void changed(std::string_view name) noexcept override { node_->note_changed(of_, name); }
+    bool is_elsewhere(std::string_view id) const noexcept override { return node_->is_elsewhere(id); }
     std::string_view id_prefix() const noexcept override { return node_->tag(); }
 
 private:
@@ -153,19 +156,13 @@ ARKE_INLINE void node::route(const core::hub* local, envelope& e, const core::ad
         const bool may_be_id = n.is != core::name::kind::room;
         // An id is unique in the cluster: who is here is nowhere else.
         if (may_be_id && local != nullptr && local->find(n.text)) continue;
-        bool is_elsewhere = false;
         if (may_be_id && detail::is_made(n.text)) {
-            const auto tag = std::string_view{n.text}.substr(0, detail::tag_size);
-            if (tag == info_.id) {
-                if (n.is == core::name::kind::id) continue;  // it has gone
-            } else {
-                const std::lock_guard lock{mutex_};
-                is_elsewhere = tags_.contains(tag);
-            }
+            const auto tag = detail::tag_of(n.text);
+            if (tag == info_.id && n.is == core::name::kind::id) continue;  // it has gone
             // A server that is not known yet, or an id of the application's own that looks alike: by both ways.
             if (tag != info_.id) add(channels_.node(tag));
         }
-        if (!is_elsewhere) add(channels_.room(endpoint, n.text));
+        if (!may_be_id || !is_elsewhere(n.text)) add(channels_.room(endpoint, n.text));
         e.to.push_back({n.is, n.text});
     }
     for (const auto& n : to.except) e.except.push_back({n.is, n.text});
@@ -244,6 +241,12 @@ ARKE_COLD_INLINE void node::ask(std::string_view one, envelope e, std::shared_pt
     e.tag = info_.id;
     send(one.empty() ? channels_.nodes() : channels_.node(one), std::move(e));
     host_.wake();
+}
+
+ARKE_INLINE bool node::is_elsewhere(std::string_view id) const noexcept {
+    if (!detail::is_made(id) || detail::tag_of(id) == info_.id) return false;
+    const std::lock_guard lock{mutex_};
+    return tags_.contains(detail::tag_of(id));
 }
 
 ARKE_COLD_INLINE std::vector<node_info> node::others() const {

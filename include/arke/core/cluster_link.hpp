@@ -39,7 +39,10 @@ public:
     /// With how many characters the ids begin that hub::make_id() makes; they say on which machine a connection is.
     virtual std::string_view id_prefix() const noexcept = 0;
 
-    /// Whether an id is one of those.
+    /// Whether an id is one that another machine has made, as far as its name shows. Called with the index locked.
+    virtual bool is_elsewhere(std::string_view id) const noexcept = 0;
+
+    /// Whether an id is one of those that are made here.
     bool made(std::string_view id) const noexcept {
         return id.size() == generated_id_size && id.starts_with(id_prefix());
     }

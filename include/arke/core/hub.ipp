@@ -584,9 +584,8 @@ ARKE_INLINE hub::joined hub::join(peer& p, std::string_view name) {
     }
     {
         const std::lock_guard lock{index_mutex_};
-        if (const auto holder = ids_.find(name); holder != ids_.end() && holder->get() != &p) {
-            return joined::name_taken;
-        }
+        const auto holder = ids_.find(name);
+        if (holder == ids_.end() ? link_ && link_->is_elsewhere(name) : holder->get() != &p) return joined::name_taken;
         count_in(name, on);
     }
     auto& home = shard_of(on);
@@ -670,7 +669,7 @@ ARKE_INLINE recipients hub::resolve(const address& to, places& where) const {
                 found.peers.push_back(*holder);
                 continue;
             }
-            if (n.is == name::kind::id) continue;
+            if (n.is == name::kind::id || (link_ && link_->is_elsewhere(n.text))) continue;
         }
         if (const auto r = room_loops_.find(n.text); r != room_loops_.end()) {
             for (const auto& p : r->second) add_place(p.loop);
