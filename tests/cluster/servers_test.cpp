@@ -1,6 +1,10 @@
 #include <arke/arke.hpp>
 
+#include <atomic>
 #include <functional>
+#include <future>
+#include <memory>
+#include <stdexcept>
 #include <string>
 #include <vector>
 
@@ -324,6 +328,84 @@ TEST_CASE("a server of a cluster that never runs, or lives in an io_context that
         s.reset();
         context.reset();
     }
+}
+
+namespace {
+
+/// A backplane that a test speaks for.
+struct puppet {
+    struct strings {
+        std::string refusal;
+        std::atomic<int> asked{0};
+        std::atomic<int> reconnects{0};
+        std::atomic<backplane_user*> user{nullptr};
+    };
+
+    class plane final : public backplane {
+    public:
+        explicit plane(std::shared_ptr<strings> by) : by_{std::move(by)} {}
+        void start(boost::asio::io_context&, const cluster_executor&, backplane_user& user) override {
+            if (!by_->refusal.empty()) throw std::invalid_argument{by_->refusal};
+            by_->user = &user;
+        }
+        bool publish(std::string_view, std::string_view) override {
+            ++by_->asked;
+            return true;
+        }
+        void subscribe(const std::vector<std::string>&, const std::vector<std::string>&, std::uint64_t) override {
+            ++by_->asked;
+        }
+        void reconnect() override { ++by_->reconnects; }
+        void close() noexcept override {}
+
+    private:
+        std::shared_ptr<strings> by_;
+    };
+
+    std::shared_ptr<strings> by = std::make_shared<strings>();
+    plane hand() const { return plane{by}; }
+};
+
+}  // namespace
+
+TEST_CASE("a backplane that does not start is asked for nothing, and those here are told as before") {
+    puppet p;
+    p.by->refusal = "there is no such file";
+    journal log;
+    config c;
+    c.log = [&](std::string_view line) { log.add(std::string{line}); };
+    running_server s{quiet(loop_kind::automatic, c)};
+    s->cluster(p.hand());
+    s->on_connection([](connection& each) {
+        each.join("hall");
+        each.emit("ready");
+    });
+    s.start();
+    test::client user{s.port(), "/"};
+    CHECK(user.receive() == "ready;0;");
+    s->to("hall").emit("word");
+    CHECK(user.receive() == "word;0;");
+    CHECK(s->metrics().cluster.degraded);
+    CHECK(log.wait(1) == "cluster: degraded: there is no such file");
+    s.stop();
+    CHECK(p.by->asked == 0);
+}
+
+TEST_CASE("what comes on another thread waits for a busy loop up to a bound") {
+    puppet p;
+    running_server s{quiet(loop_kind::automatic)};
+    s->cluster(p.hand());
+    s.start();
+    REQUIRE(eventually([&] { return p.by->user != nullptr; }));
+    std::promise<void> busy;
+    boost::asio::post(s->get_executor(), [wait = busy.get_future().share()] { wait.wait(); });
+    const std::string message(1024 * 1024, 'x');
+    for (int i = 0; i != 200; ++i) p.by->user.load()->received(message);
+    busy.set_value();
+    CHECK(eventually([&] { return p.by->reconnects == 1; }));
+    CHECK(s->metrics().cluster.malformed == 63);
+    p.by->user.load()->received(message);
+    CHECK(eventually([&] { return s->metrics().cluster.malformed == 64; }));
 }
 
 TEST_CASE("without the broker everybody here is told as before, and the others when it is back") {

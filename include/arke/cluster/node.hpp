@@ -144,6 +144,9 @@ public:
     /// Says goodbye to the others and lets go of everything. Everybody who asked is told.
     void close(millis now);
 
+    /// The same, but for its endpoints: from now on there is nobody else. `why` is what state() says then. close() follows.
+    void give_up(millis now, std::string why);
+
 private:
     class link;
 

@@ -849,9 +849,15 @@ ARKE_COLD_INLINE void node::end_waits(millis now) {
 // --------------------------------------------------------------------------------------------------------------- ending
 
 ARKE_COLD_INLINE void node::close(millis now) {
+    give_up(now, "closed");
+    std::vector<core::endpoint_ptr> endpoints;
+    const std::lock_guard lock{mutex_};
+    endpoints.swap(endpoints_);
+}
+
+ARKE_COLD_INLINE void node::give_up(millis now, std::string why) {
     std::vector<pending_question> asked;
     std::vector<pending_wait> waits;
-    std::vector<core::endpoint_ptr> endpoints;
     const bool is_open = [&] {
         const std::lock_guard lock{mutex_};
         return !closed_;
@@ -874,10 +880,9 @@ ARKE_COLD_INLINE void node::close(millis now) {
         outgoing_.clear();
         outgoing_bytes_ = 0;
         changed_.clear();
-        endpoints.swap(endpoints_);
         asked.swap(new_questions_);
         waits.swap(new_waits_);
-        state_ = {true, "closed"};
+        state_ = {true, std::move(why)};
     }
     interests_.clear();
     lingering_.clear();

@@ -6,6 +6,7 @@
 #include <arke/core/cluster_member.hpp>
 #include <arke/io/asio_loop.hpp>
 
+#include <atomic>
 #include <functional>
 #include <memory>
 #include <optional>
@@ -60,6 +61,11 @@ private:
     template <class F>
     void hop(F&& f);
     void work();
+    void give_up(const std::string& why) noexcept;
+    void overrun();
+
+    /// What may wait for the loop that came on other threads.
+    static constexpr std::size_t most_unheard = 64UL * 1024 * 1024;
 
     core::loop_ptr held_;
     io::asio_loop* loop_;
@@ -71,6 +77,8 @@ private:
     std::optional<core::loop::turn> burst_;
     bool started_ = false;
     bool closed_ = false;
+    std::atomic<std::size_t> unheard_{0};
+    std::atomic<bool> is_overrun_{false};
     cluster::node node_;
     server_events events_;
 };

@@ -41,12 +41,12 @@ ARKE_COLD_INLINE void server_node::begin(const core::cluster_place& place) {
     timer_.emplace(loop_->context());
     loop_->post_to_strand([self = shared_from_this()] {
         if (self->closed_) return;
-        self->started_ = true;
+        const core::loop::turn guard{*self->loop_};
         try {
             self->carrier_->start(self->loop_->context(), self->loop_->strand(), *self);
+            self->started_ = true;
         } catch (const std::exception& e) {
-            self->log(std::string{"cluster: "} + e.what());
-            self->disconnected(e.what());
+            return self->give_up(e.what());
         }
         self->work();
     });
@@ -54,6 +54,16 @@ ARKE_COLD_INLINE void server_node::begin(const core::cluster_place& place) {
 
 ARKE_COLD_INLINE void server_node::add(const core::endpoint_ptr& endpoint) {
     node_.add(endpoint, {shared_from_this(), &node_});
+}
+
+/// It has not started, and will not: nothing is asked of it any more.
+ARKE_COLD_INLINE void server_node::give_up(const std::string& why) noexcept {
+    try {
+        node_.give_up(loop_->now(), why);
+        state_changed(node_.state());
+    } catch (...) {
+        // No memory to say it.
+    }
 }
 
 ARKE_COLD_INLINE void server_node::close() noexcept {
@@ -88,10 +98,29 @@ ARKE_INLINE void server_node::received(std::string_view payload) {
             if (!closed_) node_.received(payload, loop_->now());
         });
     } else {
-        loop_->post([self = shared_from_this(), bytes = std::string{payload}] {
+        // Here is no end of what can wait, as there is where somebody reads a socket on the loop.
+        const auto size = payload.size() + sizeof(core::task) + 128;
+        const auto before = unheard_.fetch_add(size, std::memory_order_relaxed);
+        if (before != 0 && before + size > most_unheard) {
+            unheard_.fetch_sub(size, std::memory_order_relaxed);
+            return overrun();
+        }
+        loop_->post([self = shared_from_this(), size, bytes = std::string{payload}] {
+            self->unheard_.fetch_sub(size, std::memory_order_relaxed);
             if (!self->closed_) self->node_.received(bytes, self->loop_->now());
         });
     }
+}
+
+/// Messages were missed. So it is told as if the line had broken, and what more of them waits is dropped with that.
+ARKE_COLD_INLINE void server_node::overrun() {
+    if (is_overrun_.exchange(true)) return;
+    loop_->post([self = shared_from_this()] {
+        self->is_overrun_ = false;
+        if (self->closed_) return;
+        self->log("cluster: messages come faster than this server takes them, and some were missed");
+        self->carrier_->reconnect();
+    });
 }
 
 ARKE_COLD_INLINE void server_node::connected() {
