@@ -15,6 +15,7 @@
 #include <list>
 #include <map>
 #include <memory>
+#include <new>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -393,6 +394,53 @@ TEST_CASE("redis: without a broker it tries again, says why once, and connects w
     redis.restart();
     REQUIRE(s.subscribes(a));
     CHECK(a.diary == "disconnected, connected, subscribed 1");
+}
+
+TEST_CASE("redis: calls without a broker cost no memory that stays") {
+    scene stage;
+    auto& a = stage.join_at("redis://127.0.0.1:1");
+    a.subscribe({"news"});
+    const auto before = arke::test::bytes_held();
+    for (int i = 0; i != 10'000; ++i) a.subscribe({}, {});
+    CHECK(arke::test::bytes_held() - before < 1'000);
+}
+
+TEST_CASE("redis: for want of memory a connection is lost, and no subscription and no other message") {
+    auto redis = broker::redis();
+    scene stage;
+    auto& a = stage.member(redis.url(), {"news"});
+    auto& b = stage.member(redis.url(), {});
+    bool struck = true;
+    for (std::size_t nth = 0; struck; ++nth) {
+        CAPTURE(nth);
+        const auto room = "room." + std::to_string(nth);
+        struck = false;
+        const auto starve = [&](const node& whose, const std::function<void()>& what) {
+            const auto ends = whose.reasons.size();
+            try {
+                const arke::test::memory_shortage no_more{nth};
+                struct note {
+                    bool& struck;
+                    const arke::test::memory_shortage& by;
+                    ~note() { struck = struck || by.struck(); }
+                } const at_the_end{struck, no_more};
+                what();
+                return;
+            } catch (const std::bad_alloc&) {
+            }
+            REQUIRE(stage.until([&] { return whose.reasons.size() > ends; }));
+        };
+        const std::vector<std::string> one{room};
+        starve(a, [&] { a.plane.subscribe(one, {}, ++a.calls); });
+        a.subscribe(one);  // as the cluster does
+        starve(b, [&] { b.plane.publish("news", "half said"); });
+        REQUIRE(stage.connects(a));
+        REQUIRE(stage.subscribes(a));
+        REQUIRE(stage.connects(b));
+        a.messages.clear();
+        CHECK(b.plane.publish(room, "word"));
+        CHECK(stage.until([&] { return a.text().ends_with("word"); }));
+    }
 }
 
 TEST_CASE("redis: publishing to a stopped broker never waits, and what waits is counted") {

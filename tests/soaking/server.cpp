@@ -249,12 +249,18 @@ int main(int argc, char** argv) {
         busy.push_back(server.endpoint<arke::no_session>(path, std::move(c)));
         busy.back().on("heard", [i = busy.size() - 1](arke::connection&, unsigned number) { heard[i] = number; });
     };
-    // A reader that is closed, or closes, has its time to read what waits for it.
-    add_busy("/busy/close", {.close_timeout = 60s, .max_outbox_bytes = 2UL << 20U});
-    add_busy("/busy/drop", {.close_timeout = 60s, .max_outbox_bytes = 2UL << 20U, .on_overflow = arke::overflow::drop});
-    add_busy("/busy/coalesce",
-             {.close_timeout = 60s, .max_outbox_bytes = 2UL << 20U, .on_overflow = arke::overflow::coalesce});
-    add_busy("/busy/resume", {.close_timeout = 60s, .max_outbox_bytes = 64UL << 20U});
+    // A reader that is closed, or closes, has its time to read what waits for it; and one that stops is told by its outbox, not by a
+    // clock that a busy machine sets.
+    add_busy("/busy/close", {.write_timeout = 120s, .close_timeout = 60s, .max_outbox_bytes = 2UL << 20U});
+    add_busy("/busy/drop", {.write_timeout = 120s,
+                            .close_timeout = 60s,
+                            .max_outbox_bytes = 2UL << 20U,
+                            .on_overflow = arke::overflow::drop});
+    add_busy("/busy/coalesce", {.write_timeout = 120s,
+                                .close_timeout = 60s,
+                                .max_outbox_bytes = 2UL << 20U,
+                                .on_overflow = arke::overflow::coalesce});
+    add_busy("/busy/resume", {.write_timeout = 120s, .close_timeout = 60s, .max_outbox_bytes = 64UL << 20U});
     add_busy("/busy/stuck", {.write_timeout = 1s, .max_outbox_bytes = 64UL << 20U});
 
     server.listen("127.0.0.1", 0);

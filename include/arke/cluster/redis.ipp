@@ -15,6 +15,7 @@
 #include <atomic>
 #include <cstdint>
 #include <deque>
+#include <exception>
 #include <mutex>
 #include <new>
 #include <optional>
@@ -342,7 +343,11 @@ public:
             }
             ask("UNSUBSCRIBE", gone);
             ask("SUBSCRIBE", come);
-            awaited_.push_back({asked_, number});
+            // Without a connection there may be any number of calls, and the last says all.
+            if (!awaited_.empty() && awaited_.back().number && awaited_.back().at == asked_)
+                awaited_.back().number = number;
+            else
+                awaited_.push_back({asked_, number});
         } catch (const std::bad_alloc&) {
             if (subscriber_) spoil(subscriber_);
             throw;
@@ -368,7 +373,8 @@ public:
                 error_code ignored;
                 publisher_->commands.write_to(*publisher_->socket, ignored);
                 // Where something is unread a socket is reset, with what it has sent.
-                while (publisher_->socket->read_some(io::asio::buffer(in_), ignored) != 0) {
+                for (int some = 16; some != 0; --some) {
+                    if (publisher_->socket->read_some(io::asio::buffer(in_), ignored) == 0) break;
                 }
             } catch (const std::bad_alloc&) {
                 // Then it is lost.
