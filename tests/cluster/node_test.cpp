@@ -6,6 +6,7 @@
 #include <set>
 #include <string>
 #include <string_view>
+#include <thread>
 #include <vector>
 
 #include "tests/support/allocations.hpp"
@@ -946,4 +947,41 @@ TEST_CASE("a config that cannot work is refused with a sentence") {
     CHECK(why({.max_questions = 0}) != "taken");
     CHECK(why({.name = std::string(101, 'x')}) != "taken");
     CHECK(why({.name = "caf\xE9"}).find("which is not UTF-8") != std::string::npos);
+}
+
+TEST_CASE("a question that another thread asks at any moment is known before its answer comes") {
+    one_node a;
+    a.connect();
+    other_server other;
+    a.made->received(other.hello(), a.now);
+    constexpr int count = 3'000;
+    std::vector<std::shared_ptr<recorded_question>> asked;
+    for (int i = 0; i != count; ++i) asked.push_back(std::make_shared<recorded_question>());
+    std::thread asker{[&] {
+        for (const auto& each : asked) {
+            envelope e;
+            e.is = kind::nodes;
+            a.made->ask({}, e, each, std::chrono::milliseconds{60'000});
+        }
+    }};
+    int answered = 0;
+    while (answered != count) {
+        a.made->work(a.now);
+        for (const auto& [channel, bytes] : a.take()) {
+            envelope e;
+            REQUIRE(cluster::decode(bytes, e) == cluster::decoded::yes);
+            if (e.is != kind::nodes) continue;
+            envelope answer;
+            answer.is = kind::listed;
+            answer.number = e.number;
+            a.made->received(other.bytes(answer), a.now);
+            ++answered;
+        }
+    }
+    asker.join();
+    a.made->work(a.now);
+    cluster_metrics counted;
+    a.made->add_metrics(counted);
+    CHECK(counted.late_answers == 0);
+    for (const auto& each : asked) CHECK(each->heard_all == "Other(0) done");
 }

@@ -486,6 +486,8 @@ ARKE_INLINE void node::hand_on(millis now) {
         all.swap(outgoing_);
         outgoing_bytes_ = 0;
     }
+    // Not before: none may go out of which the answer would find nobody.
+    take_questions(now);
     struct counted {
         std::deque<pending>& left;
         std::atomic<std::uint64_t>& dropped;
