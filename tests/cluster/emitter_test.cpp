@@ -48,6 +48,7 @@ struct scripted_carrier final : backplane {
         std::atomic<std::size_t> max_payload{1'000'000};
         std::atomic<std::uint64_t> lost{0};
         std::atomic<bool> echoes{true};
+        std::atomic<std::size_t> waits{0};
     };
     explicit scripted_carrier(std::shared_ptr<script> by) : by_{std::move(by)} {}
 
@@ -72,7 +73,7 @@ struct scripted_carrier final : backplane {
         by_->user = nullptr;
         on_.reset();
     }
-    std::size_t waiting() const noexcept override { return 0; }
+    std::size_t waiting() const noexcept override { return by_->waits; }
     backplane_counts counts() const noexcept override {
         backplane_counts made;
         made.lost = by_->lost;
@@ -249,6 +250,13 @@ TEST_CASE("flush() tells once of what was dropped, too large or lost") {
     CHECK(m.dropped == 1);
     CHECK(m.too_big == 1);
     CHECK(m.lost == 3);
+
+    // Bytes that the broker has not taken yet.
+    script->waits = 100;
+    CHECK_FALSE(out.flush(20ms));
+    auto later = std::async(std::launch::async, [&] { return out.flush(long_enough); });
+    script->waits = 0;
+    CHECK(later.get());
 
     // A broker that says nothing has taken nothing, as far as anybody knows.
     script->echoes = false;

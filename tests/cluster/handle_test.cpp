@@ -225,6 +225,30 @@ TEST_CASE("a server that does not answer is missing when the time is over") {
     CHECK(said(a.cluster().to("nobody").ask<int>("how many", 1h, asio::use_future)) == message_of(errc::disconnected));
 }
 
+TEST_CASE("nobody waits for a server that has said goodbye") {
+    const meeting at{carrier::in_process};
+    member a{at, patient("a")};
+    member b{at, patient("b")};
+    b.cluster().on("how many", [] { return 7; });
+    a.start();
+    b.start();
+    journal heard;
+    raw_node leaving{at.in_process(), "Raw01", [&](raw_node&, const cluster::envelope& e) {
+                         if (e.is == cluster::envelope::kind::event) heard.add("asked");
+                     }};
+    leaving.appear();
+    REQUIRE(a.knows(2));
+    auto results = a.cluster().ask<int>("how many", 1h, asio::use_future);
+    auto one = a.cluster().to(leaving.tag()).ask<int>("how many", 1h, asio::use_future);
+    REQUIRE(heard.wait(2) == "asked asked");
+    leaving.disappear();
+    CHECK(said(std::move(one)) == message_of(errc::disconnected));
+    const auto got = results.get();
+    CHECK(got.answers.size() == 1);
+    CHECK(why(got) == message_of(errc::disconnected));
+    CHECK(names_of(a.cluster().nodes(asio::use_future).get().nodes) == "a:0 b:0");
+}
+
 TEST_CASE("at the bound of open questions a further one is answered by this server alone") {
     const meeting at{carrier::in_process};
     member a{at, {.name = "a", .question_timeout = patience, .max_questions = 1}};

@@ -54,15 +54,15 @@ public:
         carrier_.publish(channel, cluster::encode(e));
     }
 
-    /// Makes the servers take it for one of them.
-    void appear(std::uint64_t connections = 0) {
+    /// Makes the servers take it for one of them; and for one that has gone.
+    void appear(cluster::envelope::kind is = cluster::envelope::kind::hello) {
         cluster::envelope e;
-        e.is = cluster::envelope::kind::hello;
+        e.is = is;
         e.tag = tag_;
         e.name_of_node = "raw";
-        e.number = connections;
         say(channels_.nodes(), std::move(e));
     }
+    void disappear() { appear(cluster::envelope::kind::goodbye); }
 
     void received(std::string_view payload) override {
         cluster::envelope e;

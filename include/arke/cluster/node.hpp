@@ -164,6 +164,7 @@ private:
         std::shared_ptr<question> then;
         std::set<sender_id> waits_for;
         std::map<sender_id, node_info> asked;
+        std::vector<node_info> gone{};  // before they answered
         std::string one;
         millis due;
     };
@@ -205,6 +206,7 @@ private:
     void take_questions(millis now);
     void end_due_questions(millis now);
     void finish(open_question& q);
+    void answer_no_more(const sender_id& who);
     void take_up(std::vector<pending_wait> fresh, millis now);
     void end_waits(millis now);
     void heard_from(const sender& from, const envelope& e, millis now);

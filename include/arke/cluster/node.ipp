@@ -575,21 +575,22 @@ ARKE_COLD_INLINE void node::check_broker(millis now) {
 }
 
 ARKE_COLD_INLINE void node::forget_silent(millis now) {
-    bool any = false;
+    std::vector<sender_id> silent;
     const auto forgotten = std::max<millis>(60'000, 4 * settings_.node_timeout.count());
     silent_due_ = core::timing_wheel::never;
     for (auto at = senders_.begin(); at != senders_.end();) {
         auto& s = at->second;
         if (s.is_server && now - s.heard > settings_.node_timeout.count()) {
             s.is_server = false;
-            any = true;
+            silent.push_back(at->first);
         }
         if (s.is_server) silent_due_ = std::min(silent_due_, s.heard + settings_.node_timeout.count() + 1);
         // A broker that did not answer may still have a part of what they have said.
         const bool is_over = connected_ && now - std::max(s.heard, asked_at_) > forgotten;
         at = is_over ? senders_.erase(at) : std::next(at);
     }
-    if (any || !others_.empty()) publish_tags();
+    if (!silent.empty() || !others_.empty()) publish_tags();
+    for (const auto& each : silent) answer_no_more(each);
 }
 
 ARKE_COLD_INLINE node::sender& node::remember(const sender_id& id, millis now) {
@@ -665,6 +666,7 @@ ARKE_INLINE void node::received(std::string_view bytes, millis now) {
             from.is_server = from.may_come_back = false;
             awaited_.erase(e.from);
             publish_tags();
+            answer_no_more(e.from);
             break;
         default: heard_from(from, e, now); break;
     }
@@ -775,7 +777,7 @@ ARKE_COLD_INLINE void node::take_questions(millis now) {
         asked.swap(new_questions_);
     }
     for (auto& q : asked) {
-        open_question open{std::move(q.then), {}, {}, std::move(q.one), now + q.timeout};
+        open_question open{std::move(q.then), {}, {}, {}, std::move(q.one), now + q.timeout};
         for (const auto& [id, s] : senders_) {
             if (!s.is_server || (!open.one.empty() && s.info.id != open.one)) continue;
             open.waits_for.insert(id);
@@ -802,10 +804,26 @@ ARKE_COLD_INLINE void node::end_due_questions(millis now) {
 }
 
 ARKE_COLD_INLINE void node::finish(open_question& q) {
-    std::vector<node_info> missing;
+    auto missing = std::move(q.gone);
     for (const auto& id : q.waits_for) missing.push_back(q.asked[id]);
     if (q.asked.empty() && !q.one.empty()) missing.push_back({q.one, {}, 0});
     q.then->done(std::move(missing), state().degraded);
+}
+
+/// One has gone: whoever waits for others only, waits no more.
+ARKE_COLD_INLINE void node::answer_no_more(const sender_id& who) {
+    std::vector<open_question> over;
+    for (auto at = questions_.begin(); at != questions_.end();) {
+        auto& q = at->second;
+        if (q.waits_for.erase(who) != 0) q.gone.push_back(q.asked[who]);
+        if (!q.waits_for.empty()) {
+            ++at;
+            continue;
+        }
+        over.push_back(std::move(q));
+        at = questions_.erase(at);
+    }
+    for (auto& q : over) finish(q);
 }
 
 ARKE_COLD_INLINE void node::take_up(std::vector<pending_wait> fresh, millis now) {
