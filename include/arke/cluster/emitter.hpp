@@ -29,7 +29,8 @@ struct emitter_config {
     /// Whether emit_message(bytes) is a binary message: as config::binary_messages of the servers.
     bool binary_messages = false;
 
-    /// Takes a line for people, such as that the broker is gone; in the emitter's thread. Empty: nobody hears it.
+    /// Takes a line for people, such as that the broker is gone; in the emitter's thread, or in the caller's io_context, there also
+    /// shortly after the emitter's end. Empty: nobody hears it.
     std::function<void(std::string_view)> log{};
 };
 
