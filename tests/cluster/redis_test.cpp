@@ -405,44 +405,6 @@ TEST_CASE("redis: calls without a broker cost no memory that stays") {
     CHECK(arke::test::bytes_held() - before < 1'000);
 }
 
-TEST_CASE("redis: for want of memory a connection is lost, and no subscription and no other message") {
-    auto redis = broker::redis();
-    scene stage;
-    auto& a = stage.member(redis.url(), {"news"});
-    auto& b = stage.member(redis.url(), {});
-    bool struck = true;
-    for (std::size_t nth = 0; struck; ++nth) {
-        CAPTURE(nth);
-        const auto room = "room." + std::to_string(nth);
-        struck = false;
-        const auto starve = [&](const node& whose, const std::function<void()>& what) {
-            const auto ends = whose.reasons.size();
-            try {
-                const arke::test::memory_shortage no_more{nth};
-                struct note {
-                    bool& struck;
-                    const arke::test::memory_shortage& by;
-                    ~note() { struck = struck || by.struck(); }
-                } const at_the_end{struck, no_more};
-                what();
-                return;
-            } catch (const std::bad_alloc&) {
-            }
-            REQUIRE(stage.until([&] { return whose.reasons.size() > ends; }));
-        };
-        const std::vector<std::string> one{room};
-        starve(a, [&] { a.plane.subscribe(one, {}, ++a.calls); });
-        a.subscribe(one);  // as the cluster does
-        starve(b, [&] { b.plane.publish("news", "half said"); });
-        REQUIRE(stage.connects(a));
-        REQUIRE(stage.subscribes(a));
-        REQUIRE(stage.connects(b));
-        a.messages.clear();
-        CHECK(b.plane.publish(room, "word"));
-        CHECK(stage.until([&] { return a.text().ends_with("word"); }));
-    }
-}
-
 TEST_CASE("redis: publishing to a stopped broker never waits, and what waits is counted") {
     auto redis = broker::redis();
     scene s;
