@@ -1,7 +1,7 @@
-// Drives one example from outside, as its first user would: node drive.mjs NAME BINARY
+// Drives one example from outside, as its first user would: node drive.mjs NAME BINARY [BROKER...]
 import assert from "node:assert/strict";
 import { execFileSync, spawn } from "node:child_process";
-import { mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { existsSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { createRequire } from "node:module";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -168,8 +168,47 @@ const drives = {
     },
 };
 
-/** Those that are no servers. */
-const clients = {
+/** Those that are no servers, or more than one. */
+const others = {
+    // In a browser too: tests/browser/cluster_chat.mjs.
+    async cluster_chat(binary, ...brokers) {
+        const script = fileURLToPath(new URL("../../examples/cluster_chat/start", import.meta.url));
+        const children = (pid) => readFileSync(`/proc/${pid}/task/${pid}/children`, "utf8").trim().split(" ").map(Number);
+        const isThere = (pid) => existsSync(`/proc/${pid}`) && !/^State:\s*Z/m.test(readFileSync(`/proc/${pid}/status`, "utf8"));
+        process.env.TMPDIR = mkdtempSync(join(tmpdir(), "arke-cluster-chat-"));
+        process.on("exit", () => rmSync(process.env.TMPDIR, { recursive: true, force: true }));
+        for (const kind of brokers) {
+            const both = await start(script, binary, kind, "0");
+            const visit = async (port, name) => {
+                const visitor = await Client.open(`ws://localhost:${port}/my_endpoint`);
+                visitor.emit("hello", 0, name);
+                return visitor;
+            };
+            const heard = async (visitor, event, data) => {
+                for (;;) {
+                    const [, name, text] = /^iris-websocket-message:([^;]*);\d;([^]*)$/.exec(await visitor.next());
+                    if (name === event && Object.entries(data).every(([key, value]) => JSON.parse(text)[key] === value)) return;
+                }
+            };
+            const [ann, ben] = [await visit(both.ports[0], "Ann"), await visit(both.ports[1], "Ben")];
+            await heard(ann, "joined", { name: "Ben" });
+            ben.emit("say", 4, '{"room":"Lobby","text":"hello over there"}');
+            await heard(ann, "message", { name: "Ben", text: "hello over there" });
+
+            // Nothing stays behind, whether it is told to end or killed.
+            const started = children(both.pid);
+            assert.equal(started.length, 3);
+            await both.stop();
+            assert.deepEqual(started.filter(isThere), []);
+        }
+        const killed = await start(script, binary, brokers[0], "0");
+        const orphans = children(killed.pid);
+        process.kill(killed.pid, "SIGKILL");
+        await within(5_000, "the end of all", (async () => {
+            while (orphans.some(isThere)) await new Promise((resolve) => setTimeout(resolve, 20));
+        })());
+    },
+
     async cat(binary) {
         const server = new WebSocketServer({
             host: "127.0.0.1",
@@ -230,9 +269,9 @@ const clients = {
     },
 };
 
-const [name, binary] = process.argv.slice(2);
-if (clients[name]) {
-    await within(40_000, name, clients[name](binary));
+const [name, binary, ...more] = process.argv.slice(2);
+if (others[name]) {
+    await within(40_000, name, others[name](binary, ...more));
     console.log(`${name}: passed`);
     process.exit(0);
 }
