@@ -20,11 +20,9 @@
 #include <arke/arke.hpp>
 #ifdef ARKE_BENCH_REDIS
 #include <arke/cluster/redis.hpp>
-#include <arke/cluster/server_node.hpp>
 #endif
 #ifdef ARKE_BENCH_NATS
 #include <arke/cluster/nats.hpp>
-#include <arke/cluster/server_node.hpp>
 #endif
 
 #include <atomic>
