@@ -615,6 +615,7 @@ TEST_CASE("what waits for the broker waits for the others too, who come back to 
     CHECK(a.said().empty());
     a.made->received(one.hello(), a.now);
     a.server.to("lobby").emit("held too");
+    a.server.to("lobby").emit_volatile("stale by then", 1);
     a.work();
     CHECK(a.said().empty());
 

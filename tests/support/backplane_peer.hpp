@@ -91,8 +91,11 @@ public:
     bool connects() {
         return until([&] { return is_connected(); });
     }
+    /// Once more than it was when this was asked last: it may be back already.
     bool disconnects() {
-        return until([&] { return !is_connected(); });
+        const bool told = until([&] { return look([&] { return losses_; }) > losses_seen_; });
+        losses_seen_ = look([&] { return losses_; });
+        return told;
     }
 
     /// Why it was disconnected last.
@@ -158,6 +161,7 @@ public:
     }
     void disconnected(std::string_view why) override {
         note([&] {
+            if (connected_) ++losses_;
             connected_ = false;
             why_ = why;
             transcript_ += "disconnected ";
@@ -183,10 +187,12 @@ private:
         context_->get_executor()};
     std::unique_ptr<backplane> backplane_;
     std::uint64_t calls_ = 0;
+    std::uint64_t losses_seen_ = 0;
 
     mutable std::mutex mutex_;
     std::function<void()> on_received_;
     bool connected_ = false;
+    std::uint64_t losses_ = 0;
     bool is_closed_ = false;
     bool told_after_close_ = false;
     std::string why_;

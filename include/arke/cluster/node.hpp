@@ -233,9 +233,10 @@ private:
     cluster_state state_;
     bool closed_ = false;
     bool woken_ = false;
-    bool updating_ = false;       // between what was noted and the call that subscribes to it
-    std::uint64_t wanted_ = 0;    // the number of the last subscribe()
-    std::uint64_t in_force_ = 0;  // the last that is in force
+    std::atomic<bool> holds_{false};  // what is said waits for the others to come back
+    bool updating_ = false;           // between what was noted and the call that subscribes to it
+    std::uint64_t wanted_ = 0;        // the number of the last subscribe()
+    std::uint64_t in_force_ = 0;      // the last that is in force
 
     // On the executor.
     bool connected_ = false;

@@ -180,7 +180,7 @@ ARKE_INLINE void node::route(const core::hub* local, envelope& e, const core::ad
 ARKE_INLINE void node::deliver(const core::hub* local, std::string_view endpoint, const core::address& to,
                                const outgoing& out) {
     // What is stale at once does not wait for a broker.
-    if (out.how == urgency::now_or_never && carrier_ != nullptr && state_is_degraded()) {
+    if (out.how == urgency::now_or_never && carrier_ != nullptr && (holds_ || state_is_degraded())) {
         counts_.dropped.fetch_add(1, std::memory_order_relaxed);
         return;
     }
@@ -480,6 +480,7 @@ ARKE_COLD_INLINE void node::leave_lingering(millis now, std::vector<std::string>
 ARKE_INLINE void node::hand_on(millis now) {
     if (!connected_ || (!awaited_.empty() && now < awaited_until_)) return;
     awaited_.clear();
+    holds_ = false;
     std::deque<pending> all;
     {
         const std::lock_guard lock{mutex_};
@@ -549,6 +550,7 @@ ARKE_COLD_INLINE void node::connected(millis now) {
         if (s.may_come_back) awaited_.insert(id);
     }
     awaited_until_ = now + settings_.node_timeout.count();
+    holds_ = !awaited_.empty();
     publish_own(envelope::kind::hello, own_channel());
     hand_on(now);
     if (!waits_.empty()) host_.wake();
