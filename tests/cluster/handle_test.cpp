@@ -236,6 +236,7 @@ TEST_CASE("nobody waits for a server that has said goodbye") {
     raw_node leaving{at.in_process(), "Raw01", [&](raw_node&, const cluster::envelope& e) {
                          if (e.is == cluster::envelope::kind::event) heard.add("asked");
                      }};
+    REQUIRE(a.knows(1));
     leaving.appear();
     REQUIRE(a.knows(2));
     auto results = a.cluster().ask<int>("how many", 1h, asio::use_future);
