@@ -27,15 +27,15 @@ carrier any_carrier() {
 TEST_CASE("everybody who is named, on whatever server, hears it once, and nobody else") {
     three_servers city{any_carrier()};
     // Two on each server; dan has an id of the application's own.
-    std::vector<citizen> all;
-    all.push_back(city.connect(0, {"red"}));
-    all.push_back(city.connect(0, {"blue"}));
-    all.push_back(city.connect(1, {"red", "blue"}));
-    all.push_back(city.connect(1, {}, "dan"));
-    all.push_back(city.connect(2, {"red"}));
-    all.push_back(city.connect(2, {"red"}));
+    std::vector<citizen> crowd;
+    crowd.push_back(city.connect(0, {"red"}));
+    crowd.push_back(city.connect(0, {"blue"}));
+    crowd.push_back(city.connect(1, {"red", "blue"}));
+    crowd.push_back(city.connect(1, {}, "dan"));
+    crowd.push_back(city.connect(2, {"red"}));
+    crowd.push_back(city.connect(2, {"red"}));
     REQUIRE(city.settle());
-    const auto id_of = [&](std::size_t i) { return all[i].id(); };
+    const auto id_of = [&](std::size_t i) { return crowd[i].id(); };
     CHECK(id_of(3) == "dan");
     CHECK(id_of(0).size() == 15);
 
@@ -67,7 +67,7 @@ TEST_CASE("everybody who is named, on whatever server, hears it once, and nobody
         {"0245", [](auto& s, auto e) { s.to("red").emit_volatile(e, 1); }},
         {"0245", [](auto& s, auto e) { s.to("red").emit_latest(e, 1.5, "key"); }},
     };
-    std::vector<std::string> expected(all.size());
+    std::vector<std::string> expected(crowd.size());
     for (std::size_t from = 0; from != 3; ++from) {
         for (std::size_t i = 0; i != rows.size(); ++i) {
             const auto event = "row" + std::to_string(i) + "by" + std::to_string(from);
@@ -79,9 +79,9 @@ TEST_CASE("everybody who is named, on whatever server, hears it once, and nobody
         }
         // One server after another, so that the order is known.
         city.end();
-        for (std::size_t i = 0; i != all.size(); ++i) {
+        for (std::size_t i = 0; i != crowd.size(); ++i) {
             INFO("client " << i << " said by server " << from);
-            CHECK(all[i].heard(3) == std::exchange(expected[i], {}));
+            CHECK(crowd[i].heard(3) == std::exchange(expected[i], {}));
         }
     }
     for (std::size_t i = 0; i != 3; ++i) {
@@ -194,16 +194,16 @@ TEST_CASE("a room may have any name, and reaches no other") {
                                    "\\",
                                    std::string(65'000, 'l'),
                                    std::string(64'999, 'l') + "k"};
-    std::vector<citizen> all;
+    std::vector<citizen> crowd;
     for (std::size_t i = 0; i != names.size(); ++i)
-        all.push_back(city.connect(1 + i % 2, {}, "member" + std::to_string(i)));
+        crowd.push_back(city.connect(1 + i % 2, {}, "member" + std::to_string(i)));
     for (std::size_t i = 0; i != names.size(); ++i) city[1 + i % 2].join("member" + std::to_string(i), names[i]);
     REQUIRE(city.settle());
     for (std::size_t i = 0; i != names.size(); ++i) city[0].to(room{names[i]}).emit("for" + std::to_string(i));
     city.end();
     for (std::size_t i = 0; i != names.size(); ++i) {
         INFO("room " << i);
-        CHECK(all[i].heard(3) == "for" + std::to_string(i));
+        CHECK(crowd[i].heard(3) == "for" + std::to_string(i));
     }
     for (std::size_t i = 0; i != 3; ++i) CHECK_FALSE(city[i].metrics().cluster.degraded);
 }
