@@ -73,7 +73,7 @@ struct backplane_counts {
 /// for each subscription; messages of one server to one channel keep their order. Nothing is stored.
 ///
 /// It never blocks, and throws nothing but std::bad_alloc, but for start(). All functions are called on the executor, counts() and waiting() by
-/// any thread.
+/// any thread once it has started.
 class backplane {
 public:
     virtual ~backplane() = default;

@@ -249,7 +249,7 @@ private:
     std::vector<pending_wait> waits_;
     millis beat_due_ = 0;
     millis silent_due_ = core::timing_wheel::never;  // when somebody may count as gone; not before
-    bool begun_ = false;
+    std::atomic<bool> begun_{false};                 // the backplane has started: others may ask it for its figures
     std::map<sender_id, sender> senders_;
     std::unordered_map<std::string, interest> interests_;  // by channel
     std::multimap<millis, std::string> lingering_;

@@ -209,7 +209,7 @@ ARKE_COLD_INLINE void node::send(std::string channel, envelope e) {
 }
 
 ARKE_INLINE void node::push(boost::container::small_vector<std::string, 1> channels, std::string bytes) {
-    const auto waiting = carrier_->waiting();
+    const auto waiting = begun_ ? carrier_->waiting() : 0;
     bool wake = false;
     {
         const std::lock_guard lock{mutex_};
@@ -325,7 +325,7 @@ ARKE_COLD_INLINE millis node::work(millis now) {
         take_questions(now);
         return core::timing_wheel::never;
     }
-    if (!std::exchange(begun_, true)) {
+    if (!begun_.exchange(true)) {
         beat_due_ = now;
         asked_at_ = now;
     }
@@ -935,7 +935,7 @@ ARKE_COLD_INLINE void node::add_metrics(cluster_metrics& to) const {
     to.duplicates = get(counts_.duplicates);
     to.late_answers = get(counts_.late_answers);
     to.degradations = get(counts_.degradations);
-    if (carrier_ == nullptr) return;
+    if (carrier_ == nullptr || !begun_) return;
     const auto c = carrier_->counts();
     to.waiting_bytes += carrier_->waiting();
     to.published = c.published;
