@@ -2,6 +2,11 @@
 # Sourced, not run, by scripts that have set root to the top of the repository.
 : "${root:?}"
 
+# What the C++ tests want, but for a compiler: what of it is missing skips its tests.
+# shellcheck disable=SC2034  # for those who source this
+test_packages=(cmake ninja-build libboost1.81-dev nlohmann-json3-dev catch2 liburing-dev libssl-dev
+    libhiredis-dev redis-server libnats-dev nats-server)
+
 say() { printf '\n== %s\n' "$*"; }
 
 # version_at_least FOUND WANTED

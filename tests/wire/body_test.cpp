@@ -111,7 +111,7 @@ TEST_CASE("a body in chunks is the same in any pieces, and what is no chunk is r
     };
     for (const auto& [bytes, seen] : table) {
         CAPTURE(bytes.substr(0, 60));
-        for (const std::size_t piece : {1, 2, 3, 5, 100'000}) {
+        for (const std::size_t piece : {1U, 2U, 3U, 5U, 100'000U}) {
             CAPTURE(piece);
             CHECK(read(std::nullopt, bytes, piece) == seen);
         }
