@@ -1,6 +1,7 @@
 #pragma once
 
 #include <arke/base/config.hpp>
+#include <arke/base/keyed_hash.hpp>
 #include <arke/core/cluster_link.hpp>
 #include <arke/core/peer.hpp>
 #include <arke/event/protocol.hpp>
@@ -22,14 +23,8 @@
 
 namespace arke::core {
 
-/// Lets maps of std::string be searched by a view.
-struct string_hash {
-    using is_transparent = void;
-    std::size_t operator()(std::string_view text) const noexcept { return std::hash<std::string_view>{}(text); }
-};
-
 template <class T>
-using string_map = std::unordered_map<std::string, T, string_hash, std::equal_to<>>;
+using string_map = std::unordered_map<std::string, T, arke::detail::keyed_hash, std::equal_to<>>;
 
 /// A quick hash for maps whose names are the application's own, so that no peer can fill a bucket.
 struct name_hash {
@@ -263,9 +258,9 @@ private:
     std::vector<loop_ptr> loops_;
     std::atomic<std::size_t> size_{0};
 
-    struct id_hash : string_hash {
-        using string_hash::operator();
-        std::size_t operator()(const peer_ptr& p) const noexcept { return (*this)(p->id()); }
+    struct id_hash : arke::detail::keyed_hash {
+        using keyed_hash::operator();
+        std::size_t operator()(const peer_ptr& p) const { return (*this)(p->id()); }
     };
     struct same_id {
         using is_transparent = void;

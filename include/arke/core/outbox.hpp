@@ -1,5 +1,6 @@
 #pragma once
 
+#include <arke/base/keyed_hash.hpp>
 #include <arke/core/transport.hpp>
 #include <arke/event/message.hpp>
 
@@ -189,7 +190,7 @@ private:
         first_ = holes_ = 0;
     }
 
-    using places = std::unordered_map<std::string, std::size_t>;
+    using places = std::unordered_map<std::string, std::size_t, arke::detail::keyed_hash, std::equal_to<>>;
 
     std::vector<piece> pieces_;
     std::size_t first_ = 0;

@@ -3,6 +3,7 @@
 #include <arke/base/close_code.hpp>
 #include <arke/base/compile.hpp>
 #include <arke/base/config.hpp>
+#include <arke/base/keyed_hash.hpp>
 #include <arke/core/loop.hpp>
 #include <arke/core/outbox.hpp>
 #include <arke/event/message.hpp>
@@ -57,7 +58,7 @@ public:
     void leave(const stream_user& who) noexcept;
 
 private:
-    using count = std::unordered_map<std::string, std::size_t>;
+    using count = std::unordered_map<std::string, std::size_t, arke::detail::keyed_hash, std::equal_to<>>;
 
     std::mutex mutex_;
     count at_;

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <arke/base/compile.hpp>
+#include <arke/base/keyed_hash.hpp>
 #include <arke/core/timing_wheel.hpp>
 
 #include <algorithm>
@@ -97,7 +98,7 @@ private:
     std::size_t capacity_;
     mutable std::mutex mutex_;
     order entries_;  // who was counted last stands last
-    std::unordered_map<std::string_view, order::iterator> known_;
+    std::unordered_map<std::string_view, order::iterator, arke::detail::keyed_hash> known_;
 };
 
 }  // namespace arke::core
