@@ -212,6 +212,9 @@ public:
         counters_.longest_handler.raise_to(now - std::exchange(mark_, now));
     }
 
+    /// When that last was, or this turn began: ticks().
+    std::uint64_t mark() const noexcept { return mark_; }
+
     /// What the filters of this loop's streams share during a call; empty until the first of them puts something there.
     std::shared_ptr<void>& filter_memory() noexcept { return filter_memory_; }
 

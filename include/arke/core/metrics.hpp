@@ -201,6 +201,9 @@ struct counters : event_metrics<counter> {
 
     loop_metrics snapshot(std::uint64_t sockets) const;
 
+    /// A call to the system: for what has taken long.
+    std::chrono::nanoseconds duration(std::uint64_t ticks) const noexcept;
+
 private:
     std::size_t step_of(std::uint64_t took) noexcept;
     double nanoseconds_per_tick() const noexcept;

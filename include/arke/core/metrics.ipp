@@ -202,6 +202,10 @@ ARKE_COLD_INLINE double counters::nanoseconds_per_tick() const noexcept {
     return passed == 0 ? 0 : static_cast<double>(std::chrono::nanoseconds{time}.count()) / static_cast<double>(passed);
 }
 
+ARKE_COLD_INLINE std::chrono::nanoseconds counters::duration(std::uint64_t took) const noexcept {
+    return std::chrono::nanoseconds{static_cast<std::int64_t>(static_cast<double>(took) * nanoseconds_per_tick())};
+}
+
 ARKE_COLD_INLINE std::size_t counters::step_of(std::uint64_t took) noexcept {
     const auto per_tick = nanoseconds_per_tick();
     const std::chrono::nanoseconds time{static_cast<std::int64_t>(static_cast<double>(took) * per_tick)};

@@ -181,7 +181,7 @@ private:
 };
 
 /// How much is read at once from one connection: what its handlers serve in about a millisecond, so that one that always has
-/// more to say does not keep the others waiting. It begins with 64 KiB.
+/// more to say does not keep the others waiting. It begins with little, because nobody knows yet what the handlers do with it.
 class fair_share {
 public:
     /// At least 1 KiB.
@@ -191,33 +191,38 @@ public:
     /// bytes().
     class serving {
     public:
-        serving(fair_share& of, bool is_full, std::size_t most = ~std::size_t{0}) noexcept
-            : of_{of}, most_{most}, is_full_{is_full} {
-            if (is_full_) began_ = std::chrono::steady_clock::now();
-        }
+        serving(fair_share& of, core::loop& on, bool is_full, std::size_t most = ~std::size_t{0}) noexcept
+            : of_{of}, on_{on}, began_{on.mark()}, most_{most}, is_full_{is_full} {}
         serving(const serving&) = delete;
         serving& operator=(const serving&) = delete;
         ~serving() {
-            if (is_full_) of_.note(std::chrono::steady_clock::now() - began_, most_);
+            // By the mark that is made anyway, where a peer was served. A few small messages may take long: for what they inflate to, or what is done with
+            // them.
+            if (on_.mark() == began_) on_.note_served();
+            const auto took = on_.mark() - began_;
+            if (is_full_ || took > suspicious) of_.note(on_.counters().duration(took), is_full_, most_);
         }
 
     private:
+        static constexpr std::uint64_t suspicious = 500'000;  // ticks: less than half a millisecond, wherever
+
         fair_share& of_;
+        core::loop& on_;
+        std::uint64_t began_;
         std::size_t most_;
         bool is_full_;
-        std::chrono::steady_clock::time_point began_;
     };
 
 private:
-    ARKE_COLD void note(std::chrono::nanoseconds took, std::size_t most) noexcept {
+    ARKE_COLD void note(std::chrono::nanoseconds took, bool is_full, std::size_t most) noexcept {
         if (took < std::chrono::microseconds{500}) {
-            if (step_ != 15 && std::size_t{1024} << step_ < most) ++step_;
+            if (is_full && step_ != 15 && std::size_t{1024} << step_ < most) ++step_;
         } else {
             for (auto enough = std::chrono::milliseconds{2}; took > enough && step_ != 0; enough *= 2) --step_;
         }
     }
 
-    std::uint8_t step_ = 6;
+    std::uint8_t step_ = 2;
 };
 
 /// A connection of a loop that is none of its own sockets.
@@ -335,6 +340,10 @@ public:
         const std::lock_guard lock{strand_mutex_};
         strand_.reset();
     }
+
+    /// A round that has taken so long, in core::ticks(), leaves the rest to the next, and the io_context has its turn: timers, signals
+    /// and the work of others wait for that. Some milliseconds.
+    static constexpr std::uint64_t long_round = 10'000'000;
 
     static core::millis clock_now() noexcept {
         return std::chrono::duration_cast<std::chrono::milliseconds>(

@@ -42,7 +42,9 @@ private:
     void watch();
     void run_again() noexcept;
     void on_wake_up();
+    void run_rounds();
     int run_round();
+    void serve_ready();
     void add_ready(socket& s) noexcept;
 
     std::unique_ptr<char[]> buffer_;
@@ -50,6 +52,7 @@ private:
     std::optional<asio::posix::basic_stream_descriptor<own_executor>> set_;
     int set_fd_ = -1;
     std::array<epoll_event, events_per_round> events_;
+    int events_now_ = events_per_round;  // fewer where handlers take long
     std::vector<socket*> sockets_;
     std::vector<socket*> ready_;  // those that may have more to read than they were allowed to
     std::vector<socket*> serving_;

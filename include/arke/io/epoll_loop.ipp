@@ -10,7 +10,9 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
+#include <cstddef>
 #include <utility>
 
 namespace arke::io {
@@ -64,7 +66,7 @@ public:
         const bool is_full = taken == capacity;
         const bool more = is_full || hung_up_;
         {
-            const fair_share::serving now{share_, is_full, loop_.buffer_size_};
+            const fair_share::serving now{share_, loop_, is_full, loop_.buffer_size_};
             if (!own.empty()) {
                 own = own.first(std::min(taken, own.size()));
                 user_->tell<&core::stream_user::on_filled>(own.size());
@@ -249,10 +251,7 @@ ARKE_INLINE void epoll_loop::run_again() noexcept {
         post_to_strand([self = ref(this)] {
             self->run_posted_ = false;
             if (!self->set_) return;
-            self->running_ = true;
-            for (int round = 0; round != rounds_per_wake_up && self->set_ && self->run_round() != 0; ++round) {
-            }
-            self->running_ = false;
+            self->run_rounds();
             if (self->set_ && !self->ready_.empty()) self->run_again();
         });
     } catch (...) {
@@ -262,37 +261,63 @@ ARKE_INLINE void epoll_loop::run_again() noexcept {
 }
 
 ARKE_INLINE void epoll_loop::on_wake_up() {
-    running_ = true;
-    for (int round = 0; round != rounds_per_wake_up && set_ && run_round() != 0; ++round) {
-    }
-    running_ = false;
+    run_rounds();
     if (!set_) return;
     if (!ready_.empty()) run_again();
     watch();
 }
 
+ARKE_INLINE void epoll_loop::run_rounds() {
+    running_ = true;
+    const auto began = core::ticks();
+    for (int round = 0; round != rounds_per_wake_up && set_ && run_round() != 0; ++round) {
+        if (core::ticks() - began > long_round) break;
+    }
+    running_ = false;
+}
+
 ARKE_INLINE int epoll_loop::run_round() {
     const turn guard{*this};
-    const int count = ::epoll_wait(set_fd_, events_.data(), events_per_round, 0);
-    int served = 0;
+    const auto began = core::ticks();
+    const int count = ::epoll_wait(set_fd_, events_.data(), events_now_, 0);
     for (int i = 0; i < count; ++i) {
         static_cast<socket*>(events_[static_cast<std::size_t>(i)].data.ptr)
             ->on_events(events_[static_cast<std::size_t>(i)].events);
-        ++served;
     }
-    // One read for each that had more than a buffer full: the others come first in the next round.
+    // What was asked for has to be served; so it is fewer the next time.
+    if (core::ticks() - began > long_round) {
+        events_now_ = std::max(events_now_ / 2, 16);
+    } else if (count == events_now_) {
+        events_now_ = std::min(events_now_ * 2, events_per_round);
+    }
+    const auto ready = ready_.size();
+    if (ready != 0) serve_ready();
+    return count + static_cast<int>(ready);
+}
+
+/// One read for each that had more than its share: the others come first in the next round.
+ARKE_INLINE void epoll_loop::serve_ready() {
+    const auto began = core::ticks();
     serving_.swap(ready_);
-    for (auto* s : serving_) {
+    std::size_t i = 0;
+    // After shut_down() what is left is only let go.
+    while (i != serving_.size() && (!set_ || core::ticks() - began < long_round)) {
+        auto* const s = serving_[i++];
         s->in_ready_ = false;
         if (s->is_open()) {
             s->read();
         } else {
             intrusive_ptr_release(s);
         }
-        ++served;
     }
+    // The rest is served before those who were served already.
+    const auto rest = std::remove_if(serving_.begin() + static_cast<std::ptrdiff_t>(i), serving_.end(), [](socket* s) {
+        if (s->is_open()) return false;
+        intrusive_ptr_release(s);
+        return true;
+    });
+    ready_.insert(ready_.begin(), serving_.begin() + static_cast<std::ptrdiff_t>(i), rest);
     serving_.clear();
-    return served;
 }
 
 ARKE_INLINE void epoll_loop::add_ready(socket& s) noexcept {

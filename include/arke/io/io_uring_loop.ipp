@@ -459,7 +459,7 @@ public:
         auto taken = static_cast<std::size_t>(count);
         const bool is_full = taken == wanted.size() + rest.size();
         {
-            const fair_share::serving now{share_, is_full, loop_.buffers_.own().size()};
+            const fair_share::serving now{share_, loop_, is_full, loop_.buffers_.own().size()};
             if (!wanted.empty()) {
                 const auto filled = std::min(taken, wanted.size());
                 user_->tell<&core::stream_user::on_filled>(filled);
@@ -582,7 +582,10 @@ private:
                 heard_ = 0;
             }
             heard_ += static_cast<std::uint32_t>(bytes.size());
-            if (heard_ <= share_.bytes(everything)) return user_->tell<&core::stream_user::on_bytes>(bytes);
+            if (heard_ <= share_.bytes(everything)) {
+                const fair_share::serving measured{share_, loop_, false};
+                return user_->tell<&core::stream_user::on_bytes>(bytes);
+            }
             bytes = tell_share(bytes);
             if (bytes.empty()) return;
         }
@@ -596,7 +599,7 @@ private:
         const auto share = share_.bytes(everything);
         const auto now = share - std::min(share, before);
         if (now != 0) {
-            const fair_share::serving measured{share_, before == 0, loop_.buffers_.own().size()};
+            const fair_share::serving measured{share_, loop_, before == 0, loop_.buffers_.own().size()};
             user_->tell<&core::stream_user::on_bytes>(bytes.first(now));
         }
         if (fd_ < 0) return {};
@@ -628,7 +631,7 @@ private:
         const auto now = left.first(share_.bytes(left.size()));
         held->told += now.size();
         {
-            const fair_share::serving measured{share_, now.size() != left.size(), loop_.buffers_.own().size()};
+            const fair_share::serving measured{share_, loop_, now.size() != left.size(), loop_.buffers_.own().size()};
             user_->tell<&core::stream_user::on_bytes>(now);
         }
         if (fd_ < 0) return;
@@ -1028,7 +1031,9 @@ ARKE_INLINE void io_uring_loop::run_again() noexcept {
 ARKE_INLINE void io_uring_loop::run() {
     running_ = true;
     if (deferred_) ::io_uring_cq_eventfd_toggle(&ring_, false);
+    const auto began = core::ticks();
     for (int round = 0; round != rounds_per_wake_up && open_ && run_round(); ++round) {
+        if (core::ticks() - began > long_round) break;
     }
     if (open_ && needs_exchange()) exchange();
     running_ = false;
@@ -1055,16 +1060,24 @@ ARKE_INLINE bool io_uring_loop::run_round() {
     {
         const turn guard{*this};
         ++round_;
+        auto began = core::ticks();
         const auto end = std::min(completions_.size(), next_ + completions_per_round);
-        while (next_ < end) {
+        while (next_ < end && (next_ % 16 != 0 || core::ticks() - began < long_round)) {
             const auto c = completions_[next_++];
             handle(c);
         }
+        began = core::ticks();
         serving_.swap(ready_);
-        for (auto* s : serving_) {
+        std::size_t i = 0;
+        // After shut_down() there is none.
+        while (i < serving_.size() && core::ticks() - began < long_round) {
+            auto* const s = serving_[i++];
             s->in_ready_ = false;
             s->serve();
         }
+        // The rest is served before those who were served already.
+        if (i < serving_.size())
+            ready_.insert(ready_.begin(), serving_.begin() + static_cast<std::ptrdiff_t>(i), serving_.end());
         serving_.clear();
     }
     return open_ && (has_work() || has_news());

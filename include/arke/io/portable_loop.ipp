@@ -137,7 +137,7 @@ private:
             return user_->tell<&core::stream_user::on_end>(ec == asio::error::eof ? error_code{} : ec);
         }
         {
-            const fair_share::serving now{share_, taken == own.size() + share, loop_->buffer_size_};
+            const fair_share::serving now{share_, *loop_, taken == own.size() + share, loop_->buffer_size_};
             if (!own.empty()) {
                 const auto filled = std::min(taken, own.size());
                 user_->tell<&core::stream_user::on_filled>(filled);
