@@ -18,6 +18,7 @@
 #include <algorithm>
 #include <array>
 #include <cstddef>
+#include <cstdint>
 #include <cstring>
 #include <memory>
 #include <optional>
@@ -56,6 +57,7 @@ enum class tls_fault {
     truncated = 1,  ///< The stream ended without close_notify.
     in_handshake,   ///< It ended before the handshake was done.
     no_memory,
+    flooded,  ///< By more messages of TLS's own than anybody needs.
     other,
 };
 inline constexpr int tls_certificate_fault = 1000;
@@ -133,10 +135,19 @@ private:
     /// The records that may wait: of data at most `ahead`, the rest is what a peer makes OpenSSL say.
     static constexpr std::size_t most_waiting = 256 * 1024;
 
+    /// Messages of TLS's own that a peer may send after the handshake, such as tickets and KeyUpdate, and how many bytes of data it
+    /// has to send for each further one. A KeyUpdate of 27 bytes has us make new keys and answer, which takes forty times as long as
+    /// a small record, and OpenSSL counts none: a read full of them held a loop for 0.4 s. Who needs new keys does so once in
+    /// millions of records.
+    static constexpr std::uint64_t most_messages = 32;
+    static constexpr std::uint64_t bytes_for_message = 64 * 1024;
+
     static const BIO_METHOD* bio_method();
     static int read_bio(BIO* bio, char* to, std::size_t size, std::size_t* done);
     static int write_bio(BIO* bio, const char* from, std::size_t size, std::size_t* done);
     static long control_bio(BIO* bio, int command, long number, void* pointer);
+    static void count_message(int is_ours, int version, int kind, const void* data, std::size_t size, SSL* ssl,
+                              void* stream);
 
     tls_memory& memory() { return tls_memory::of(loop_); }
 
@@ -149,7 +160,8 @@ private:
     bool encrypt(core::segment plain);
     core::send_result fail_soon(error_code why);
     error_code flush(std::string& out);
-    void say_goodbye();
+    bool say_goodbye();
+    void end_our_direction();
     void tell_end(error_code why);
     void count_failure() noexcept;
     /// The peer's goodbye is its own: what we have to say still goes out.
@@ -167,6 +179,8 @@ private:
     std::optional<error_code> end_;         // SSL has come to it
     core::segment queued_;                  // the records that loop::submit() sends
     std::size_t queued_plain_ = 0;
+    std::uint64_t messages_ = 0;  // of TLS's own, since the handshake
+    std::uint64_t heard_ = 0;     // bytes of data
     mutable tls_session_ptr described_;
     bool established_ = false;
     bool counted_ = false;     // how the handshake ended
@@ -175,7 +189,9 @@ private:
     bool paused_ = false;
     bool reading_ = false;  // in read()
     bool resumes_ = false;  // serve_held() is on its way
+    bool flooded_ = false;
     bool shut_ = false;
+    bool said_goodbye_ = false;
     bool shut_below_ = false;
     bool told_ = false;  // the end
 };
@@ -191,6 +207,8 @@ inline tls_stream::tls_stream(core::loop& on, core::stream_user_ptr user, ssl_pt
     BIO_set_init(bio.get(), 1);
     auto* const both = bio.release();
     SSL_set_bio(ssl_.get(), both, both);
+    SSL_set_msg_callback(ssl_.get(), &tls_stream::count_message);
+    SSL_set_msg_callback_arg(ssl_.get(), this);
 }
 
 inline tls_stream::~tls_stream() {
@@ -245,6 +263,15 @@ inline int tls_stream::write_bio(BIO* bio, const char* from, std::size_t size, s
 }
 
 inline long tls_stream::control_bio(BIO*, int command, long, void*) { return command == BIO_CTRL_FLUSH ? 1 : 0; }
+
+inline void tls_stream::count_message(int is_ours, int, int kind, const void*, std::size_t, SSL*, void* stream) {
+    auto& self = *static_cast<tls_stream*>(stream);
+    if (is_ours != 0 || kind != SSL3_RT_HANDSHAKE || !self.established_) return;
+    if (++self.messages_ <= most_messages + self.heard_ / bytes_for_message) return;
+    // SSL goes on as long as there are bytes.
+    self.flooded_ = true;
+    self.in_ = {};
+}
 
 // ---------------------------------------------------------------------------------------------------------------- reading
 
@@ -346,6 +373,8 @@ inline void tls_stream::read() {
         m.out.clear();
         std::size_t filled = 0;
         const auto came = decrypt(to.data(), to.size(), filled);
+        heard_ += filled;
+        if (flooded_ && !end_) end_ = make_tls_error(tls_fault::flooded);
         flush(m.out);
         if (filled != 0) {
             if (is_own)
@@ -360,6 +389,7 @@ inline void tls_stream::read() {
         wants_room_ = false;
         user_->tell<&core::stream_user::on_writable>();
     }
+    if (shut_ && !shut_below_ && below_ != nullptr) end_our_direction();
     if (end_ && below_ != nullptr && !paused_) tell_end(*end_);
 }
 
@@ -567,26 +597,33 @@ inline void tls_stream::on_writable() {
         if (!waiting_->empty()) return;
         waiting_.reset();
     }
-    if (shut_ && !std::exchange(shut_below_, true)) below_->shutdown();
+    if (shut_) end_our_direction();
     if (established_ && std::exchange(wants_room_, false)) user_->tell<&core::stream_user::on_writable>();
 }
 
-/// close_notify.
-inline void tls_stream::say_goodbye() {
-    if (!established_ || broken_ || has_failed()) return;
+/// close_notify, where there is anybody to hear it. False: SSL has heard a part of a message of TLS's own, and says nothing before
+/// the rest has come.
+inline bool tls_stream::say_goodbye() {
+    if (!established_ || said_goodbye_ || broken_ || has_failed()) return true;
+    if (SSL_in_init(ssl_.get()) != 0) return false;
+    said_goodbye_ = true;
     auto& out = memory().out;
     out.clear();
     ERR_clear_error();
     SSL_shutdown(ssl_.get());
     flush(out);
+    return true;
+}
+
+/// As far as it goes now.
+inline void tls_stream::end_our_direction() {
+    if (!say_goodbye() || waiting_ || std::exchange(shut_below_, true)) return;
+    below_->shutdown();
 }
 
 inline void tls_stream::shutdown() {
     if (below_ == nullptr || std::exchange(shut_, true)) return;
-    say_goodbye();
-    if (waiting_) return;
-    shut_below_ = true;
-    below_->shutdown();
+    end_our_direction();
 }
 
 inline void tls_stream::close(bool reset) {
@@ -595,7 +632,7 @@ inline void tls_stream::close(bool reset) {
     // Records that were not taken are lost. Our goodbye may be, for then the peer at least has all that was.
     reset = reset || waiting_ != nullptr;
     try {
-        if (!reset && !shut_ && queued_.empty()) say_goodbye();
+        if (!reset && queued_.empty()) say_goodbye();
     } catch (...) {
         reset = true;
     }
@@ -704,6 +741,7 @@ inline std::string tls_message(int error) {
         case tls_fault::truncated: return "the stream ended without TLS's goodbye: somebody on the way may have cut it";
         case tls_fault::in_handshake: return "the stream ended in the TLS handshake";
         case tls_fault::no_memory: return "TLS found no memory";
+        case tls_fault::flooded: return "the peer sends one message of TLS's own after another, such as for new keys";
         case tls_fault::other: return "TLS cannot go on";
     }
     if (error >= tls_certificate_fault && error < 2 * tls_certificate_fault) {
