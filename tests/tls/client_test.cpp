@@ -180,6 +180,9 @@ TEST_CASE("a server that is not who it should be is refused, and the error says 
         mine.tls.certificate = pem(test_certificate{{.subject = "ada", .names = ""}, authority()});
         CHECK(outcome(url_of(strict), mine) == "connected");
         CHECK(seen.text() == "CN=ada");
+        const test_certificate stranger{{.subject = "another CA", .names = "", .is_authority = true}};
+        mine.tls.certificate = pem(test_certificate{{.subject = "ada", .names = ""}, stranger});
+        has(outcome(url_of(strict), mine), "the peer refuses the certificate: it does not know the authority");
     }
 }
 

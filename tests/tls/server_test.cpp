@@ -202,10 +202,23 @@ TEST_CASE("the name that is asked for chooses the certificate, and the first is 
     CHECK(names.wait(1) == "x.b.example");
 }
 
+TEST_CASE("what stands between a certificate and the authority is sent along") {
+    const test_certificate between{{.subject = "between", .names = "", .is_authority = true}, ca().own};
+    const test_certificate server_own{{}, between};
+    for (const bool is_sent : {true, false}) {
+        tls_certificate shown{.chain = server_own.chain() + (is_sent ? between.chain() : ""), .key = server_own.key()};
+        running_server server{secure(loop_kind::automatic, {.listener = {.tls = {.certificates = {shown}}}})};
+        server.start();
+        CHECK(tls_client{server.port(), trusting()}.is_connected() == is_sent);
+    }
+}
+
 TEST_CASE("clients show certificates: readable in request(), and refused where they do not verify") {
     const auto policy = GENERATE(client_certificates::request, client_certificates::require);
     const int version = GENERATE(TLS1_2_VERSION, TLS1_3_VERSION);
-    const test_certificate ada{{.subject = "ada", .names = "email:ada@example.com,URI:spiffe://example/ada"}, ca().own};
+    const test_certificate ada{
+        {.subject = "ada", .names = "email:ada@example.com,URI:spiffe://example/ada,IP:192.0.2.7,IP:2001:db8::A7"},
+        ca().own};
     const test_certificate other_authority{{.subject = "other CA", .names = "", .is_authority = true}};
     const test_certificate eve{{.subject = "ada", .names = ""}, other_authority};
     journal seen;
@@ -225,7 +238,9 @@ TEST_CASE("clients show certificates: readable in request(), and refused where t
     {
         tls_client client{server.port(), wish};
         REQUIRE(client.upgrade());
-        CHECK(seen.wait(1) == "CN=ada,email:ada@example.com,URI:spiffe://example/ada,pem,64");
+        CHECK(seen.wait(1) ==
+              "CN=ada,email:ada@example.com,URI:spiffe://example/ada,IP:192.0.2.7,"
+              "IP:2001:0db8:0000:0000:0000:0000:0000:00a7,pem,64");
     }
     wish.chain = eve.chain();
     wish.key = eve.key();
@@ -288,6 +303,7 @@ TEST_CASE("reload() gives new connections new certificates, and drops none") {
     server->reload();
     CHECK(tls_client{server.port()}.peer() == "old");
     CHECK_THROWS_AS(server->reload(tls_config{}), std::invalid_argument);
+    CHECK_THROWS_AS(server->reload({.certificates = {pem(old)}, .client_ca = ca().own.chain()}), std::invalid_argument);
     stays.say("still here");
     CHECK(stays.hear() == "still here");
     running_server plain{quiet(loop_kind::automatic)};
@@ -420,6 +436,11 @@ TEST_CASE("what cannot work is refused by a sentence that says what to do") {
     CHECK(refusal_of({.certificates = {locked}}) == "accepted");
     has(refusal_of({.certificates = {good}, .verify_clients = client_certificates::require}), "set client_ca_file");
     has(refusal_of({.certificates = {good}, .client_ca = good.chain}), "verify_clients is none");
+    has(refusal_of({.certificates = {good},
+                    .verify_clients = client_certificates::require,
+                    .client_ca_file = "a",
+                    .client_ca = good.chain}),
+        "has both client_ca_file and client_ca");
     has(refusal_of({.verify_clients = client_certificates::require, .client_ca = good.chain}), "certificates is empty");
     has(refusal_of(
             {.certificates = {good}, .verify_clients = client_certificates::require, .client_ca_file = "/nowhere"}),
@@ -444,4 +465,19 @@ TEST_CASE("TLS handshakes of one address have the bound of handshakes: one more 
     CHECK_FALSE(tls_client{server.port(), trusting()}.is_connected());
     CHECK(server->metrics().turned_away == 1);
     CHECK(server->metrics().tls.failed == 0);
+}
+
+TEST_CASE("behind a proxy that says who comes, the bound of TLS handshakes is the client's") {
+    config settings = secure(loop_kind::automatic, {.listener = {.max_handshakes_per_second = 1}});
+    settings.listener.trusted_proxies = {"127.0.0.1"};
+    settings.listener.proxy_protocol = true;
+    running_server server{settings};
+    server.start();
+    auto wish = trusting();
+    wish.preface = "PROXY TCP4 192.0.2.7 127.0.0.1 12345 443\r\n";
+    CHECK(tls_client{server.port(), wish}.is_connected());
+    CHECK_FALSE(tls_client{server.port(), wish}.is_connected());
+    CHECK(server->metrics().turned_away == 1);
+    wish.preface = "PROXY TCP4 192.0.2.8 127.0.0.1 12345 443\r\n";
+    CHECK(tls_client{server.port(), wish}.is_connected());
 }
