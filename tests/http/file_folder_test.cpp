@@ -13,6 +13,7 @@
 #include "tests/support/catch.hpp"
 
 #ifndef _WIN32
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 #endif
@@ -310,6 +311,30 @@ TEST_CASE("a file that cannot be read is not there") {
 
 TEST_CASE("a file that comes and goes is sent whole or is not there") {
     scratch s;
+TEST_CASE("a file for which there is no descriptor left is asked for again later") {
+    // It was 404: a browser that came while the server was full took the page for gone.
+    scratch s;
+    s.write("large", std::string(200'000, 'x'));
+    const file_folder folder{"/", s.site()};
+    const struct no_descriptors {
+        no_descriptors() {
+            ::getrlimit(RLIMIT_NOFILE, &before);
+            const rlimit none{0, before.rlim_max};
+            ::setrlimit(RLIMIT_NOFILE, &none);
+        }
+        ~no_descriptors() { ::setrlimit(RLIMIT_NOFILE, &before); }
+        rlimit before{};
+    } none;
+    for (const auto path : {"/app.js", "/large"}) {
+        const auto reply = get(folder, path);
+        CHECK(reply.status == 503);
+        CHECK(header(reply, "Retry-After") == "5");
+        CHECK(header(reply, "ETag") == "none");
+        CHECK(folder.get("HEAD", path).status == 503);
+    }
+    CHECK(get(folder, "/missing").status == 404);
+}
+
     const file_folder folder{"/", s.site()};
     const std::string content(100'000, 'x');
     std::atomic<bool> stop{false};

@@ -63,7 +63,8 @@ public:
     /// Whether a target lies below the prefix. "/static" also lies below "/static/": get() redirects there.
     bool matches(std::string_view target) const;
 
-    /// The answer to a request: 200, 206, 304, 416, 301 (to a folder's name with its slash, never to another host), 404 or 405.
+    /// The answer to a request: 200, 206, 304, 416, 301 (to a folder's name with its slash, never to another host), 404, 405, or
+    /// 503 with Retry-After where the file is there and the process has no descriptor left to open it.
     ///
     /// If-None-Match wins over If-Modified-Since, which must be exactly the date that was sent as Last-Modified: that is what
     /// browsers give back. One range is sent as it is asked for, of several the whole file. A file with another beside it whose name

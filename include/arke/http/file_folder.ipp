@@ -70,6 +70,19 @@ ARKE_COLD_INLINE file_reply not_found(bool head_only) {
     return plain_reply(404, "There is nothing at this address.\n", head_only);
 }
 
+/// Not 404, which caches keep and browsers take for the truth.
+ARKE_COLD_INLINE file_reply overloaded(bool head_only) {
+    auto out = plain_reply(503, "The server has too many files open. Try again in a moment.\n", head_only);
+    out.headers.emplace_back("Retry-After", "5");
+    return out;
+}
+
+/// Whether what could not be opened is there all the same: it is the server, or the system, that has no descriptor or no memory left.
+ARKE_COLD_INLINE bool is_for_a_while(const std::error_code& why) noexcept {
+    return why == std::errc::too_many_files_open || why == std::errc::too_many_files_open_in_system ||
+           why == std::errc::not_enough_memory;
+}
+
 /// Whether a decoded path is "/" followed by plain names with single slashes between and perhaps one at the end.
 ARKE_COLD_INLINE bool is_plain_path(std::string_view path) noexcept {
     if (!path.starts_with('/') || !wire::is_utf8(path)) return false;
@@ -288,8 +301,9 @@ ARKE_COLD_INLINE file_reply send_file(const fs::path& plain, const fs::path& pac
     }
 
     // A HEAD also opens the file: what GET could not read must not look as if it were there.
-    auto part = file_part::open(file, range.first, range.count);
-    if (!part) return not_found(head_only);
+    std::error_code why;
+    auto part = file_part::open(file, range.first, range.count, why);
+    if (!part) return is_for_a_while(why) ? overloaded(head_only) : not_found(head_only);
     out.headers.emplace_back("Content-Type", http::media_type(name));
     out.headers.emplace_back("Accept-Ranges", "bytes");
     if (is_packed) out.headers.emplace_back("Content-Encoding", "gzip");

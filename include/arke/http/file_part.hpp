@@ -9,15 +9,17 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <system_error>
 
 namespace arke::http {
 
 /// A part of an open file, read from its front to its end. Closes the file with itself.
 class file_part {
 public:
-    /// `count` bytes from `first` on; nullopt where it cannot be opened. The caller knows that it is a regular file: a pipe
-    /// would block.
-    static std::optional<file_part> open(const std::filesystem::path& path, std::uint64_t first, std::uint64_t count);
+    /// `count` bytes from `first` on; nullopt, and why, where it cannot be opened. The caller knows that it is a regular file: a
+    /// pipe would block.
+    static std::optional<file_part> open(const std::filesystem::path& path, std::uint64_t first, std::uint64_t count,
+                                         std::error_code& why);
 
     /// Bytes that are still to be read.
     std::uint64_t left() const noexcept { return left_; }
