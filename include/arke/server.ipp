@@ -500,6 +500,8 @@ private:
             boost::intrusive_ptr<http::session> made{new http::session{s, on, from.address, from.port}};
             const int refusal = is_full ? 503 : s->enter(*made, from.address) ? 0 : 429;
             core::stream_user* hears = made.get();
+            // A proxy that names nobody also does so where it does not know who it was: the headers may be anybody's.
+            if (!source) made->speaks_for_itself();
             auto* over = &t;
             if (tls) {
                 over = &tls->wrap(on, t, made);

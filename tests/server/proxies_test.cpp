@@ -72,6 +72,20 @@ TEST_CASE("a trusted proxy says by its header whose bytes follow, whole or byte 
     CHECK(net->metrics().bad_proxy_headers == 0);
 }
 
+TEST_CASE("of whom the header does not name, no header of HTTP is believed either") {
+    // A proxy says LOCAL or UNKNOWN also of clients whose address it does not know: by X-Forwarded-For they could be anybody.
+    auto c = telling(loop_kind::automatic, {"127.0.0.1", "10.0.0.0/8"}, true);
+    c.listener.forwarded = GENERATE(forwarded_header::x_forwarded_for, forwarded_header::forwarded);
+    running_server net{std::move(c)};
+    started(net);
+    const auto claim = upgrade_request("/", {{"X-Forwarded-For", "192.0.2.66"}, {"Forwarded", "for=192.0.2.66"}});
+    for (const auto& header : {std::string{"\r\n\r\n\0\r\nQUIT\n\x20\0\0\0", 16},
+                               std::string{"\r\n\r\n\0\r\nQUIT\n\x21\0\0\0", 16}, std::string{"PROXY UNKNOWN\r\n"}})
+        CHECK(said_to(net.port(), header + claim).starts_with("127.0.0.1 "));
+    // Who is named, and is a trusted proxy too, speaks for others as before.
+    CHECK(said_to(net.port(), "PROXY TCP4 10.0.0.9 127.0.0.1 1 2\r\n" + claim) == "192.0.2.66 0!");
+}
+
 TEST_CASE("a trusted proxy that sends no header is closed without an answer, and counted") {
     running_server net{telling(GENERATE(from_range(all_loops())), {"127.0.0.0/8"}, true)};
     started(net);

@@ -173,7 +173,8 @@ struct listener_config {
 
     /// Whether connections of the trusted proxies begin with a header of the PROXY protocol (version 2, or 1), before TLS and
     /// HTTP. One that is missing, malformed, longer than 4 KiB or later than handshake_timeout: closed. Connections of others
-    /// have none; what looks like one is a bad request.
+    /// have none; what looks like one is a bad request. One that names nobody (LOCAL of version 2, UNKNOWN of 1), which is the proxy
+    /// itself or somebody whom it does not know, leaves the proxy's address, and there `forwarded` is not looked at.
     bool proxy_protocol = false;
 
     /// Upgrades that one address may ask for in a second, and, counted apart, TLS handshakes that it may begin; 0 is no bound. The

@@ -46,6 +46,9 @@ public:
         start(t, refusal);
     }
 
+    /// Whoever sends asks for itself: what its requests say of others is not looked at, though it be a trusted proxy.
+    void speaks_for_itself() noexcept { for_itself_ = true; }
+
     void failed() noexcept override;
     void on_bytes(std::span<char> bytes) override;
     void on_writable() override;
@@ -126,6 +129,7 @@ private:
     bool goes_on_ = false;      // a post is under way
     bool upgraded_ = false;
     bool upgrades_only_ = false;
+    bool for_itself_ = false;
 };
 
 }  // namespace arke::http

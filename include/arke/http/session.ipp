@@ -182,7 +182,8 @@ ARKE_COLD_INLINE void session::serve_request(std::string_view block) {
     }
     const std::string_view method{head.method_string().data(), head.method_string().size()};
     const std::string_view target{head.target().data(), head.target().size()};
-    const auto from = site_->client_of({address_, port_}, fields);
+    wire::forwarded_client from{address_, port_};
+    if (!for_itself_) from = site_->client_of(std::move(from), fields);
     request r{method, target, head.version(), fields, from.address, from.port, transport_->tls()};
     is_head_ = method == "HEAD";
 

@@ -12,7 +12,8 @@
 ///     length  = 2 bytes, of the rest: the addresses (12, 36 or 216 bytes, the source first), then whatever a later version may
 ///               have added, which is skipped; 4,096 at most
 ///
-/// LOCAL, UNKNOWN, no family and datagrams mean the connection itself: the proxy asks for its own sake, mostly for our health.
+/// LOCAL, UNKNOWN, no family and datagrams mean the connection itself: the proxy asks for its own sake, mostly for our health,
+/// or for somebody whose address it does not know, such as who has come to it by a UNIX-domain socket (HAProxy does that).
 
 #include <array>
 #include <cstddef>
