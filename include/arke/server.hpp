@@ -324,7 +324,8 @@ public:
     ///
     /// `stream` is a socket (or a beast::tcp_stream), which then belongs to a loop of this server, whatever io_context it came from;
     /// or an asio::ssl::stream or any other AsyncStream, which stays where it is and costs more (see io/stream_transport.hpp).
-    /// None of its operations may be under way; with its io_context its connections go. `request` is an http::request or its header,
+    /// None of its operations may be under way; with its io_context its connections go. What such a stream has not written when its
+    /// connection ends is written for close_timeout of this server's config at most. `request` is an http::request or its header,
     /// `buffer` what was read behind it, a dynamic buffer or a text. From here on all is as with connections of its own: limits,
     /// origin, subprotocol, answer. The endpoint is found by the target; where there is none the answer is 404. The server need
     /// not listen.

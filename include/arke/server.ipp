@@ -124,8 +124,10 @@ public:
         };
         std::unique_ptr<owner> own{new owner{std::move(stream)}};
         adopt(std::move(from.text), from.port, std::move(bytes),
-              [own = std::move(own)](io::asio_loop& on, core::stream_user_ptr user) {
-                  return io::stream_transport::attach(on, std::exchange(own->stream, nullptr), std::move(user));
+              [own = std::move(own), lingers = site_->endpoints.front()->settings().close_timeout.count()](
+                  io::asio_loop& on, core::stream_user_ptr user) {
+                  return io::stream_transport::attach(on, std::exchange(own->stream, nullptr), std::move(user),
+                                                      lingers);
               });
     }
 
@@ -498,10 +500,10 @@ private:
                 return t.close(false);
             }
             boost::intrusive_ptr<http::session> made{new http::session{s, on, from.address, from.port}};
-            const int refusal = is_full ? 503 : s->enter(*made, from.address) ? 0 : 429;
-            core::stream_user* hears = made.get();
             // A proxy that names nobody also does so where it does not know who it was: the headers may be anybody's.
             if (!source) made->speaks_for_itself();
+            const int refusal = is_full ? 503 : s->enter(*made, from.address) ? 0 : 429;
+            core::stream_user* hears = made.get();
             auto* over = &t;
             if (tls) {
                 over = &tls->wrap(on, t, made);

@@ -2,6 +2,9 @@
 
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/ip/tcp.hpp>
+#include <boost/asio/local/connect_pair.hpp>
+#include <boost/asio/local/stream_protocol.hpp>
+#include <boost/asio/read_until.hpp>
 #include <boost/beast/_experimental/test/stream.hpp>
 #include <boost/beast/core/flat_buffer.hpp>
 #include <boost/beast/core/tcp_stream.hpp>
@@ -14,8 +17,10 @@
 #include <chrono>
 #include <functional>
 #include <memory>
+#include <mutex>
 #include <string>
 #include <thread>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
@@ -38,12 +43,13 @@ using upgrade_taker =
     std::function<void(beast::tcp_stream, const beast_http::request<beast_http::empty_body>&, beast::flat_buffer)>;
 
 /// An AsyncStream of the user's that has no descriptor to take: TLS would be one.
-class wrapped_stream {
+template <class Below>
+class wrapped {
 public:
-    using executor_type = beast::tcp_stream::executor_type;
-    explicit wrapped_stream(beast::tcp_stream s) : stream_{std::move(s)} {}
+    using executor_type = typename Below::executor_type;
+    explicit wrapped(Below s) : stream_{std::move(s)} {}
     executor_type get_executor() { return stream_.get_executor(); }
-    beast::tcp_stream& next_layer() { return stream_; }
+    Below& next_layer() { return stream_; }
     template <class Buffers, class Handler>
     void async_read_some(const Buffers& b, Handler&& h) {
         stream_.async_read_some(b, std::forward<Handler>(h));
@@ -54,7 +60,76 @@ public:
     }
 
 private:
-    beast::tcp_stream stream_;
+    Below stream_;
+};
+using wrapped_stream = wrapped<beast::tcp_stream>;
+
+/// Holds back what is written to the streams behind it, from the moment that it is shut.
+class write_gate {
+public:
+    void shut() {
+        const std::lock_guard lock{mutex_};
+        is_shut_ = true;
+    }
+    void pass(std::function<void(bool)> write) {
+        {
+            const std::lock_guard lock{mutex_};
+            if (is_shut_) return held_.push_back(std::move(write));
+        }
+        write(true);
+    }
+    /// Lets through what is held.
+    void open() {
+        for (const auto& write : take()) write(true);
+    }
+    /// Lets it fail.
+    void fail() {
+        for (const auto& write : take()) write(false);
+    }
+    bool holds() {
+        const std::lock_guard lock{mutex_};
+        return !held_.empty();
+    }
+
+private:
+    std::vector<std::function<void(bool)>> take() {
+        const std::lock_guard lock{mutex_};
+        is_shut_ = false;
+        return std::exchange(held_, {});
+    }
+
+    std::mutex mutex_;
+    std::vector<std::function<void(bool)>> held_;
+    bool is_shut_ = false;
+};
+
+class gated_stream {
+public:
+    using executor_type = beast::tcp_stream::executor_type;
+    gated_stream(beast::tcp_stream s, std::shared_ptr<write_gate> gate)
+        : stream_{std::make_shared<beast::tcp_stream>(std::move(s))}, gate_{std::move(gate)} {}
+    executor_type get_executor() { return stream_->get_executor(); }
+    beast::tcp_stream& next_layer() { return *stream_; }
+    template <class Buffers, class Handler>
+    void async_read_some(const Buffers& b, Handler&& h) {
+        stream_->async_read_some(b, std::forward<Handler>(h));
+    }
+    template <class Buffers, class Handler>
+    void async_write_some(const Buffers& b, Handler&& h) {
+        const auto then = std::make_shared<std::decay_t<Handler>>(std::forward<Handler>(h));
+        gate_->pass([s = stream_, b, then](bool succeeds) {
+            asio::post(s->get_executor(), [s, b, then, succeeds] {
+                if (succeeds)
+                    s->async_write_some(b, std::move(*then));
+                else
+                    (*then)(asio::error::broken_pipe, 0);
+            });
+        });
+    }
+
+private:
+    std::shared_ptr<beast::tcp_stream> stream_;
+    std::shared_ptr<write_gate> gate_;
 };
 
 /// The user's HTTP server: pages are its own, upgrades it hands on.
@@ -253,6 +328,125 @@ TEST_CASE("a slow reader of an adopted stream is held to its bound") {
     CHECK(one.receive() == "from 127.0.0.1");
     one.emit("flood");
     CHECK(eventually([&] { return net.of.metrics().closed.outbox_full == 1; }));
+}
+
+TEST_CASE(
+    "what an adopted stream has not written when its client has gone half is written all the same, for close_timeout") {
+    // It went lost, up to 64 KiB of it: the answer to who asks, says goodbye and ends its direction.
+    const bool is_in_time = GENERATE(true, false);
+    loops net{quiet(loop_kind::automatic, {.close_timeout = is_in_time ? 20s : 50ms})};
+    const auto gate = std::make_shared<write_gate>();
+    beast_server pages{
+        [&](beast::tcp_stream s, const beast_http::request<beast_http::empty_body>& r, const beast::flat_buffer& b) {
+            net.of.adopt(gated_stream{std::move(s), gate}, r, b);
+        }};
+    const loops::running runs{net.of};
+    raw_client one{pages.port()};
+    one.send(upgrade_request());
+    CHECK(one.read_reply().status == 101);
+    one.read_until("from 127.0.0.1");
+    gate->shut();
+    one.send(masked_frame(0x81, "question") + masked_frame(0x88, "\x03\xE8"));
+    one.shutdown();
+    CHECK(eventually([&] { return net.of.metrics().sockets == 0; }));
+    if (is_in_time) {
+        gate->open();
+        CHECK(one.read_to_end() == "\x81\x08question\x88\x02\x03\xE8");
+    } else {
+        CHECK(one.read_to_end() == "");
+        gate->fail();
+    }
+}
+
+TEST_CASE("an adopted stream is read no faster than its rate, and loses nothing for that") {
+    loops net{quiet(loop_kind::automatic, {.max_messages_per_second = 1000, .message_burst = 50})};
+    beast_server pages{taker(net.of, by::wrapped)};
+    const loops::running runs{net.of};
+    client one{pages.port()};
+    CHECK(one.receive() == "from 127.0.0.1");
+    for (int i = 0; i != 250; ++i) one.send(std::to_string(i));
+    for (int i = 0; i != 250; ++i) REQUIRE(one.receive() == std::to_string(i));
+    CHECK(net.of.metrics().slowed >= 1);
+    one.send("still here");
+    CHECK(one.receive() == "still here");
+}
+
+#ifdef BOOST_ASIO_HAS_LOCAL_SOCKETS
+TEST_CASE("who came by a UNIX-domain socket is known as that, however its stream is handed over") {
+    const auto how = GENERATE(by::socket, by::wrapped);
+    loops net{quiet(GENERATE(from_range(all_loops())))};
+    asio::io_context context;
+    auto work = asio::make_work_guard(context);
+    std::thread runs{[&] { context.run(); }};
+    {
+        const loops::running loops_run{net.of};
+        using local = asio::local::stream_protocol;
+        local::socket theirs{context};
+        local::socket ours{context};
+        asio::local::connect_pair(theirs, ours);
+        beast_http::request<beast_http::empty_body> r{beast_http::verb::get, "/", 11};
+        r.set(beast_http::field::host, "localhost");
+        r.set(beast_http::field::upgrade, "websocket");
+        r.set(beast_http::field::connection, "Upgrade");
+        r.set(beast_http::field::sec_websocket_version, "13");
+        r.set(beast_http::field::sec_websocket_key, "dGhlIHNhbXBsZSBub25jZQ==");
+        if (how == by::socket)
+            net.of.adopt(std::move(ours), r, std::string_view{});
+        else
+            net.of.adopt(wrapped<local::socket>{std::move(ours)}, r, std::string_view{});
+        std::string said;
+        asio::read_until(theirs, asio::dynamic_buffer(said), "from unix");
+        CHECK(said.starts_with("HTTP/1.1 101"));
+    }
+    work.reset();
+    runs.join();
+}
+#endif
+
+TEST_CASE("an adopted stream whose write fails is closed at once, whoever has said what") {
+    const bool has_gone = GENERATE(false, true);
+    loops net{quiet(loop_kind::automatic, {.close_timeout = 60s})};
+    const auto gate = std::make_shared<write_gate>();
+    beast_server pages{
+        [&](beast::tcp_stream s, const beast_http::request<beast_http::empty_body>& r, const beast::flat_buffer& b) {
+            net.of.adopt(gated_stream{std::move(s), gate}, r, b);
+        }};
+    const loops::running runs{net.of};
+    raw_client one{pages.port()};
+    one.send(upgrade_request());
+    one.read_until("from 127.0.0.1");
+    gate->shut();
+    one.send(masked_frame(0x81, "question"));
+    if (has_gone) {
+        one.shutdown();
+        CHECK(eventually([&] { return net.of.metrics().sockets == 0; }));
+    }
+    CHECK(eventually([&] { return gate->holds(); }));
+    gate->fail();
+    CHECK(one.read_to_end() == "");
+    CHECK(net.of.metrics().sockets == 0);
+}
+
+TEST_CASE("a stop does not wait longer than it may for what an adopted stream has not written") {
+    loops net{quiet(loop_kind::automatic, {.close_timeout = 20s})};
+    const auto gate = std::make_shared<write_gate>();
+    beast_server pages{
+        [&](beast::tcp_stream s, const beast_http::request<beast_http::empty_body>& r, const beast::flat_buffer& b) {
+            net.of.adopt(gated_stream{std::move(s), gate}, r, b);
+        }};
+    raw_client one{pages.port()};
+    {
+        const loops::running runs{net.of};
+        one.send(upgrade_request());
+        one.read_until("from 127.0.0.1");
+        gate->shut();
+        one.send(masked_frame(0x88, "\x03\xE8"));
+        one.shutdown();
+        CHECK(eventually([&] { return net.of.metrics().sockets == 0; }));
+        net.of.stop(20ms);
+    }
+    CHECK(one.read_to_end() == "");
+    gate->fail();
 }
 
 TEST_CASE("a stream that breaks at any operation ends its connection and nothing else") {

@@ -22,11 +22,15 @@ public:
     static constexpr std::size_t queue_size = 64 * 1024;
 
     /// Takes over a connected stream for a user. On the loop, in a turn. Null, and the stream closed, where that fails.
-    static core::transport* attach(asio_loop& on, std::shared_ptr<core::byte_stream> stream,
-                                   core::stream_user_ptr user) noexcept;
+    ///
+    /// What is queued when the user closes it is written all the same, as the kernel does for a socket, but for `lingers` at most;
+    /// it stays a connection of the loop so long.
+    static core::transport* attach(asio_loop& on, std::shared_ptr<core::byte_stream> stream, core::stream_user_ptr user,
+                                   core::millis lingers) noexcept;
 
-    stream_transport(asio_loop& on, std::shared_ptr<core::byte_stream> stream, core::stream_user_ptr user)
-        : loop_{&on}, stream_{std::move(stream)}, user_{std::move(user)} {}
+    stream_transport(asio_loop& on, std::shared_ptr<core::byte_stream> stream, core::stream_user_ptr user,
+                     core::millis lingers)
+        : loop_{&on}, stream_{std::move(stream)}, user_{std::move(user)}, lingers_{lingers} {}
 
     // core::transport
     core::send_result send(std::span<const core::segment> pieces) override;
@@ -41,6 +45,10 @@ public:
     void drop() noexcept override;
 
 private:
+    class last_user;
+
+    bool is_idle() const noexcept { return writing_.empty() && waiting_.empty(); }
+    bool linger() noexcept;
     void read();
     void write();
     void end_our_direction();
@@ -57,6 +65,7 @@ private:
     asio_loop_ptr loop_;
     std::shared_ptr<core::byte_stream> stream_;
     core::stream_user_ptr user_;
+    core::millis lingers_;
     std::array<char, read_size> in_;
     std::size_t came_ = 0;  // of it, and was not told yet
     error_code read_error_;
@@ -68,6 +77,7 @@ private:
     bool wants_room_ = false;
     bool shut_ = false;
     bool ended_ = false;
+    bool is_last_ = false;  // the user is a last_user
     error_code broken_;
 };
 

@@ -9,10 +9,28 @@
 
 namespace arke::io {
 
+/// Who has a stream when its user has gone and it still writes: it only waits. What comes is read, because it is the peer's goodbye,
+/// or would hold up the peer that is to read.
+class stream_transport::last_user final : public core::stream_user {
+public:
+    explicit last_user(stream_transport& of) : of_{of} {}
+    void failed() noexcept override { of_.close(true); }
+    void on_bytes(std::span<char>) override {}
+    void on_writable() override {}
+    void on_end(error_code why) override {
+        if (why) of_.close(true);
+    }
+    void on_timer(core::millis) override { of_.close(true); }
+    void on_stop() override {}
+
+private:
+    stream_transport& of_;
+};
+
 ARKE_COLD_INLINE core::transport* stream_transport::attach(asio_loop& on, std::shared_ptr<core::byte_stream> stream,
-                                                           core::stream_user_ptr user) noexcept {
+                                                           core::stream_user_ptr user, core::millis lingers) noexcept {
     try {
-        boost::intrusive_ptr<stream_transport> made{new stream_transport{on, stream, std::move(user)}};
+        boost::intrusive_ptr<stream_transport> made{new stream_transport{on, stream, std::move(user), lingers}};
         on.add_stream(*made);
         auto* const t = made.detach();
         try {
@@ -111,11 +129,11 @@ ARKE_COLD_INLINE void stream_transport::on_written(const error_code& ec) {
     if (ec) {
         broken_ = ec;
         waiting_.clear();
-        return tell_end(ec);
+        return is_last_ ? close(true) : tell_end(ec);
     }
     user_->guarded([this] {
         write();
-        if (writing_.empty() && shut_) end_our_direction();
+        if (writing_.empty() && (shut_ || is_last_)) end_our_direction();
     });
     // All that there was is with the stream: the next part is not smaller than it must be.
     if (user_ && wants_room_ && writing_.size() + waiting_.size() < queue_size) {
@@ -137,22 +155,46 @@ ARKE_COLD_INLINE void stream_transport::pause_reads(bool pause) {
 
 ARKE_COLD_INLINE void stream_transport::shutdown() {
     shut_ = true;
-    if (writing_.empty() && waiting_.empty() && !broken_) end_our_direction();
+    if (is_idle() && !broken_) end_our_direction();
 }
 
 ARKE_COLD_INLINE void stream_transport::end_our_direction() {
     shut_ = false;
     stream_->shut_down(
         [self = boost::intrusive_ptr<stream_transport>{this}, stream = stream_](error_code, std::size_t both) {
-            if (both != 0 && !self->in_turn([](stream_transport& s) { s.tell_end({}); })) stream->close();
+            const bool is_told = self->in_turn([both](stream_transport& s) {
+                if (s.is_last_)
+                    s.close(false);
+                else if (both != 0)
+                    s.tell_end({});
+            });
+            if (!is_told) stream->close();
         });
 }
 
-ARKE_COLD_INLINE void stream_transport::close(bool) {
-    if (!user_) return;
+/// False: nothing is left to write, or there is no memory for it.
+ARKE_COLD_INLINE bool stream_transport::linger() noexcept {
+    if (is_idle() || broken_ || is_last_ || lingers_ <= 0) return false;
+    try {
+        loop_->make_room_to_retire();
+        core::stream_user_ptr last{new last_user{*this}};
+        loop_->timers().schedule(*last, loop_->now() + lingers_);
+        loop_->retire(std::exchange(user_, std::move(last)));
+    } catch (...) {
+        return false;
+    }
+    is_last_ = true;
+    paused_ = has_news_ = false;
+    user_->guarded([this] { read(); });
+    return true;
+}
+
+ARKE_COLD_INLINE void stream_transport::close(bool reset) {
+    if (!user_ || (!reset && linger())) return;
     loop_->remove_stream(*this);
     stream_->close();
     let_go();
+    if (is_last_) user_->cancel();
     loop_->retire(std::exchange(user_, nullptr));
     loop_->retire(boost::intrusive_ptr<stream_transport>{this, false});
 }
