@@ -112,6 +112,10 @@ struct listener_config {
 
     /// Bytes that may wait for all peers together. At the bound new connections hear 503, and those who are closing and those for
     /// whom most waits are cut (on_disconnect hears 1013), until an eighth of it is free.
+    ///
+    /// Counted are messages. What has left them for the transport is not, as what the kernel has taken is not: of a TLS connection
+    /// 32 KiB that are encrypted already, and beside them what TLS has to say itself, 256 KiB at most and mostly none; of an adopted
+    /// stream that is no socket 64 KiB.
     std::size_t max_total_outbox_bytes = 1024UL * 1024 * 1024;
 
     /// Connections that the kernel may hold for us before accept. The kernel's own limit also applies.
