@@ -115,6 +115,28 @@ TEST_CASE("a route answers by text, JSON, status, headers and cookies") {
 
 TEST_CASE("routes come before files, and a path that only others' methods have is still a file") {
     const auto folder = std::filesystem::temp_directory_path() / ("arke-routes-" + arke::core::endpoint::random_id());
+TEST_CASE("what a handler says of a file is not said of the sentence that there is in its place") {
+    // A browser kept the 404 of a picture that was put there a moment later for a year, as a picture.
+    running_server net{at_ws()};
+    net->get("/lost", [] {
+        return response::file("/nowhere/lost.png")
+            .header("Content-Type", "image/png")
+            .header("Cache-Control", "max-age=31536000, immutable")
+            .header("etag", "\"1\"")
+            .header("X-Asked", "yes")
+            .cookie("seen", "1");
+    });
+    net.start();
+    raw_client one{net.port()};
+    const auto lost = one.get("/lost");
+    CHECK(lost.status == 404);
+    CHECK(lost["content-type"] == "text/plain; charset=utf-8");
+    CHECK(lost["cache-control"] == "");
+    CHECK(lost["etag"] == "");
+    CHECK(lost["x-asked"] == "yes");
+    CHECK(lost["set-cookie"].starts_with("seen=1"));
+}
+
     std::filesystem::create_directories(folder);
     std::ofstream{folder / "index.html"} << "home";
     std::ofstream{folder / "a.txt"} << "file";

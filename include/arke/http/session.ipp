@@ -8,6 +8,9 @@
 #include <boost/beast/http/empty_body.hpp>
 #include <boost/beast/http/parser.hpp>
 
+#include <algorithm>
+#include <array>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -18,6 +21,15 @@ namespace detail {
 ARKE_COLD_INLINE wire::http_refusal too_many_of_address() {
     return wire::refuse_http(429, "Your address has all the connections that it may have here.",
                              {{"Retry-After", "30"}});
+}
+
+/// Whether a header is about what is sent, or how long that may be kept, and not about the answer.
+ARKE_COLD_INLINE bool describes_file(std::string_view name) noexcept {
+    constexpr std::array<std::string_view, 8> all{
+        "Content-Type", "Content-Disposition", "Content-Encoding", "Content-Language", "Cache-Control", "Expires",
+        "ETag",         "Last-Modified"};
+    return std::any_of(all.begin(), all.end(),
+                       [&](std::string_view each) { return wire::same_ignoring_case(each, name); });
 }
 
 }  // namespace detail
@@ -333,6 +345,7 @@ ARKE_COLD_INLINE response session::response_of(const std::exception_ptr& thrown,
 
 ARKE_COLD_INLINE void session::reply(const http_request& asked, response made) {
     answer a;
+    bool has_file = true;
     if (made.path().empty()) {
         a.status = made.status();
         a.body = made.body();
@@ -341,11 +354,17 @@ ARKE_COLD_INLINE void session::reply(const http_request& asked, response made) {
         // Conditions and ranges are of what is there and was asked for (RFC 9110 §13.2.1, §14.2), not of the page of an error.
         const bool is_asked_for = made.status() == 200 && (is_head_ || asked.method() == "GET");
         a = answer_of(reply_with_file(made.path(), is_asked_for ? conditions_of(asked) : file_conditions{}, is_head_));
+        has_file = a.status < 400;
         if (a.status == 200) a.status = made.status();
         // What the handler says of the file's type, or of its age, counts.
-        std::erase_if(a.headers, [&](const auto& each) { return !made.header(each.first).empty(); });
+        std::erase_if(a.headers, [&](const auto& each) {
+            return !made.header(each.first).empty() && (has_file || !detail::describes_file(each.first));
+        });
     }
-    a.headers.insert(a.headers.end(), made.headers().begin(), made.headers().end());
+    // It says that of no sentence that there is in place of the file.
+    for (const auto& each : made.headers()) {
+        if (has_file || !detail::describes_file(each.first)) a.headers.push_back(each);
+    }
     reply(std::move(a), keeps_alive_ && !closing_);
 }
 
