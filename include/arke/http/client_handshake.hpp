@@ -80,11 +80,6 @@ private:
 /// subprotocol, where the server has chosen one; `deflate`, which was offered, what it has made of that.
 std::string find_upgrade_fault(const reply& answer, std::string_view key, const std::vector<std::string>& offered,
                                std::optional<std::string>& chosen, std::optional<wire::deflate_terms>& deflate);
-inline std::string find_upgrade_fault(const reply& answer, std::string_view key,
-                                      const std::vector<std::string>& offered, std::optional<std::string>& chosen) {
-    std::optional<wire::deflate_terms> none;
-    return find_upgrade_fault(answer, key, offered, chosen, none);
-}
 
 /// The same for connect_request().
 std::string find_tunnel_fault(const reply& answer);

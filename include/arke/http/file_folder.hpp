@@ -73,7 +73,6 @@ public:
     file_reply get(std::string_view method, std::string_view target, const file_conditions& wanted = {}) const;
 
     const std::string& prefix() const noexcept { return prefix_; }
-    const std::filesystem::path& folder() const noexcept { return folder_; }
 
 private:
     file_reply find(std::string_view target, const file_conditions& wanted, bool head_only) const;

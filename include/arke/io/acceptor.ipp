@@ -224,8 +224,7 @@ ARKE_COLD_INLINE void acceptor::close() {
 ARKE_COLD_INLINE void acceptor::begin() {
     if (!acceptor_) return;
     try {
-        loop_accepts_ = loop_->kind() == loop_kind::io_uring &&
-                        loop_->accept_from(acceptor_->native_handle(),
+        loop_accepts_ = loop_->accept_from(acceptor_->native_handle(),
                                            [self = shared_from_this()](int result) { self->on_taken(result); });
     } catch (...) {
         // No memory for it: to wait for the socket needs none.

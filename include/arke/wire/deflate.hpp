@@ -81,8 +81,6 @@ struct byte_buffer {
 class inflater {
 public:
     explicit inflater(int window_bits = 15);
-    inflater(inflater&&) noexcept;
-    inflater& operator=(inflater&&) noexcept;
     ~inflater();
 
     enum class result : std::uint8_t {
@@ -109,7 +107,6 @@ public:
     /// Level 1 to 9; a window of 8 to 15 bits; 1 to 9 for the memory.
     deflater(int level, int window_bits, int memory_level);
     deflater(deflater&&) noexcept;
-    deflater& operator=(deflater&&) noexcept;
     ~deflater();
 
     /// Appends the payload that a message becomes. It must not be empty: there would be nothing to flush.

@@ -247,8 +247,6 @@ struct inflater::body {
 };
 
 ARKE_INLINE inflater::inflater(int window_bits) : body_{std::make_unique<body>()} { body_->stream.reset(window_bits); }
-ARKE_INLINE inflater::inflater(inflater&&) noexcept = default;
-ARKE_INLINE inflater& inflater::operator=(inflater&&) noexcept = default;
 ARKE_INLINE inflater::~inflater() = default;
 
 ARKE_INLINE void inflater::forget() noexcept {
@@ -319,7 +317,6 @@ ARKE_INLINE deflater::deflater(int level, int window_bits, int memory_level) : b
     body_->stream.reset(level, std::max(window_bits, 9), memory_level, boost::beast::zlib::Strategy::normal);
 }
 ARKE_INLINE deflater::deflater(deflater&&) noexcept = default;
-ARKE_INLINE deflater& deflater::operator=(deflater&&) noexcept = default;
 ARKE_INLINE deflater::~deflater() = default;
 
 ARKE_INLINE void deflater::forget() noexcept { body_->stream.reset(); }
