@@ -94,6 +94,7 @@ TEST_CASE("a folder serves what lies in it and nothing else") {
     fs::create_symlink(s.site() / "nowhere", s.site() / "dangling");
     fs::create_symlink(s.site() / "loop", s.site() / "loop");
     fs::create_directory(s.site() / "no-index");
+    fs::create_directory(s.site() / "a \xC3\xA9?");
     fs::create_directory(s.site() / "bad-index");
     fs::create_symlink(s.base() / "secret.txt", s.site() / "bad-index" / "index.html");
     const file_folder folder{"/", s.site()};
@@ -113,6 +114,7 @@ TEST_CASE("a folder serves what lies in it and nothing else") {
         {"/sub?a=b", "301 /sub/?a=b"},
         {"/s%75b", "301 /sub/"},
         {"/sub?a\r\nSet-Cookie: b", "301 /sub/"},
+        {"/a%20%c3%a9%3f?a=b", "301 /a%20%C3%A9%3F/?a=b"},
         // what isn't there
         {"", "404"},
         {"*", "404"},
@@ -309,8 +311,6 @@ TEST_CASE("a file that cannot be read is not there") {
     CHECK(get(folder, "/").status == 404);
 }
 
-TEST_CASE("a file that comes and goes is sent whole or is not there") {
-    scratch s;
 TEST_CASE("a file for which there is no descriptor left is asked for again later") {
     // It was 404: a browser that came while the server was full took the page for gone.
     scratch s;
@@ -335,6 +335,8 @@ TEST_CASE("a file for which there is no descriptor left is asked for again later
     CHECK(get(folder, "/missing").status == 404);
 }
 
+TEST_CASE("a file that comes and goes is sent whole or is not there") {
+    scratch s;
     const file_folder folder{"/", s.site()};
     const std::string content(100'000, 'x');
     std::atomic<bool> stop{false};

@@ -169,6 +169,9 @@ TEST_CASE("requests that two parsers may read in two ways are 400, and nothing a
         "POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: xchunked\r\n\r\n",
         "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\nContent-Length: 3\r\n\r\n",
         "GET  / HTTP/1.1\r\nHost: x\r\n\r\n",
+        // A number, but none that we could count to; and no list of tokens.
+        "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 18446744073709551617\r\n\r\n",
+        "GET / HTTP/1.1\r\nHost: x\r\nConnection: keep alive\r\n\r\n",
         "\x16\x03\x01 a TLS hello",
     };
     for (const auto& bytes : table) {

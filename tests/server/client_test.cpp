@@ -396,10 +396,14 @@ TEST_CASE("a server that answers otherwise than by a WebSocket is refused, with 
         {"404", status("404 Not Found"), "the server answered 404 Not Found: there is no WebSocket at this path"},
         {"401", status("401 Unauthorized"), "it wants to know who you are"},
         {"403", status("403 Forbidden"), "it does not let you in"},
+        {"426", status("426 Upgrade Required\r\nUpgrade: h2c"), "is it a WebSocket server of version 13?"},
+        {"429", status("429 Too Many Requests"), "try again later"},
         {"503", status("503 Service Unavailable"), "try again later"},
         {"200", status("200 OK\r\nContent-Length: 5"), "the server answered 200 OK and no 101"},
         {"500", status("500 \xFF[31mred"), "the server answered 500 \"\\xff[31mred\""},
         {"control bytes", status("500 \x1B[31mred"), "what answers is no HTTP/1.1"},
+        {"301", status("301 Moved Permanently\r\nLocation: ws://elsewhere/"),
+         "points to ws://elsewhere/; redirects are not followed"},
         {"302", status("302 Found\r\nLocation: ws://elsewhere/"),
          "points to ws://elsewhere/; redirects are not followed"},
         {"no HTTP", [](raw_peer& p, const std::string&) { p.send("SSH-2.0-OpenSSH_9.2\r\n"); },
@@ -489,8 +493,10 @@ TEST_CASE(
         const auto head = p.read_head();
         if (head.empty()) return;
         request = head;
-        const auto text = "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\n" +
-                          raw_peer::welcome(head, "sec-websocket-protocol: chat\r\n") + "\x81\x05hello" + "\x82\x02";
+        auto text = "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\n" +
+                    raw_peer::welcome(head, "sec-websocket-protocol: chat\r\n") + "\x81\x05hello" + "\x82\x02";
+        // As some proxies write it.
+        text.replace(text.find("Connection: Upgrade"), 19, "connection: keep-alive,UPGRADE");
         for (const char c : text) p.send({&c, 1});
         p.send("hi");
         p.wait_for_end();
@@ -626,11 +632,20 @@ TEST_CASE("a proxy is asked for a tunnel, and told who we are; what it refuses i
         CHECK(request == "CONNECT " + there + " HTTP/1.1\r\nHost: " + there +
                              "\r\nProxy-Authorization: Basic YWRhOnNlQGNyZXQ=\r\n\r\n");
     }
-    arke::client stranger{url_of(net), on_loop(loop_kind::automatic, {.proxy = "http://" + at})};
     journal heard;
+    arke::client stranger{url_of(net), on_loop(loop_kind::automatic, {.proxy = "http://" + at})};
     stranger.on_error([&](const error_report& e) { heard.add(std::string{e.detail}); });
     stranger.start();
     CHECK(heard.wait(1).starts_with("the proxy answered 407 Proxy Authentication Required: it wants a user"));
+    raw_server strict{[&](raw_peer& p) {
+        if (!p.read_head().empty()) p.send("HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n");
+    }};
+    journal refused;
+    arke::client other{url_of(net),
+                       on_loop(loop_kind::automatic, {.proxy = "http://127.0.0.1:" + std::to_string(strict.port())})};
+    other.on_error([&](const error_report& e) { refused.add(std::string{e.detail}); });
+    other.start();
+    CHECK(refused.wait(1).starts_with("the proxy answered 403 Forbidden: it does not let us through to the server"));
 }
 
 TEST_CASE("a name with several addresses: the first that answers is it") {

@@ -174,6 +174,10 @@ TEST_CASE("on_upgrade comes after the checks of the upgrade and of its origin, a
     journal log;
     auto c = plain();
     c.log = [&](std::string_view line) { log.add("[" + std::string{line} + "]"); };
+    c.id_generator = [](const arke::request& r) -> std::string {
+        if (r.query("id")) throw std::runtime_error{"no more ids"};
+        return {};
+    };
     running_server net{c};
     net->on_upgrade([&](arke::upgrade& u) -> asio::awaitable<void> {
         seen.add(std::string{u.request().target()});
@@ -191,8 +195,9 @@ TEST_CASE("on_upgrade comes after the checks of the upgrade and of its origin, a
     CHECK(status(upgrade_request("/", {{"Origin", "http://evil.com"}})) == "403");
     CHECK(status(upgrade_request("/?throws")) == "500");
     CHECK(status(upgrade_request("/?fine")) == "101");
-    CHECK(seen.wait(2) == "/?throws /?fine");
-    CHECK(log.wait(1) == "[a handshake failed: no database]");
+    CHECK(status(upgrade_request("/?id")) == "500");
+    CHECK(seen.wait(3) == "/?throws /?fine /?id");
+    CHECK(log.wait(2) == "[a handshake failed: no database] [a handshake failed: no more ids]");
 }
 
 TEST_CASE("a coroutine of on_upgrade has handshake_timeout, and one whose client has gone is forgotten") {
