@@ -430,6 +430,22 @@ TEST_CASE("a loop that sends in batches gets the records of a turn") {
     two.client->below->makes_room(memory_transport::everything);
     two.carry();
     CHECK(two.server->user->heard == "firstsecond");
+
+    // One whose stream breaks is told so, and that nothing of it went; the other's goes.
+    two.client->below->fails_at = two.client->below->operations;
+    two.client->user->queued = 0;
+    two.client->user->out = "third";
+    two.server->user->out = "fourth";
+    two.client->user->heard.clear();
+    two.loop.in_turn_do([&] {
+        two.loop.add_dirty(a);
+        two.loop.add_dirty(b);
+    });
+    CHECK(two.client->user->queued == 0);
+    CHECK(two.client->user->out == "third");
+    two.client->below->arrives(two.server->take());
+    CHECK(two.client->below->catch_up());
+    CHECK(two.client->user->heard == "fourth<Broken pipe>");
 }
 
 TEST_CASE("who pauses hears nothing until it resumes, and then everything once") {
