@@ -537,6 +537,10 @@ TEST_CASE("a room of nobody answers at once, and not within the call") {
     });
     server.settle();
     CHECK(calls == 1);
+    // Who throws there is in the log, and the loop goes on.
+    server.to("nobody").ask<int>("vote", 1s, [](const ask_results<int>&) { throw std::runtime_error{"thrown"}; });
+    server.settle();
+    CHECK(server.log() == "a handler of ask() threw\n");
 }
 
 TEST_CASE("a room's answers are complete as soon as all have answered") {
