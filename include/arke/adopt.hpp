@@ -13,9 +13,9 @@
 #include <boost/asio/strand.hpp>
 #include <boost/asio/write.hpp>
 
-#include <atomic>
 #include <cstdint>
 #include <memory>
+#include <mutex>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -164,7 +164,10 @@ private:
     };
 
     void vanish() noexcept {
-        gone_.store(true, std::memory_order_relaxed);
+        {
+            const std::lock_guard lock{mutex_};
+            gone_ = true;
+        }
         stream_.reset();
         strand_ = {};
     }
@@ -172,7 +175,9 @@ private:
     /// Has f(*this) run where nothing else is done with the stream.
     template <class F>
     void run(F f) {
-        if (gone_.load(std::memory_order_relaxed)) return;
+        // Whoever destroys the io_context waits so long, and later nobody comes.
+        const std::lock_guard lock{mutex_};
+        if (gone_) return;
         boost::asio::dispatch(strand_, [self = this->shared_from_this(), f = std::move(f)]() mutable {
             if (self->stream_) f(*self);
         });
@@ -184,7 +189,8 @@ private:
 
     std::optional<Stream> stream_;
     boost::asio::any_io_executor strand_;  // some streams ask more of one than a strand of any_io_executor has
-    std::atomic<bool> gone_{false};
+    std::recursive_mutex mutex_;           // f may run, and fail, at once
+    bool gone_ = false;
 };
 
 }  // namespace arke::detail
