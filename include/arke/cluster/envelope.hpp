@@ -32,7 +32,7 @@
 ///     members   = number(question) text(tag) text(endpoint) text(room)               ; how many: size, likewise
 ///     nodes     = number(question) text(tag)
 ///     event     = number(question) text(tag) kind text(name) text(data)              ; no question: number 0
-///     listed    = number(question) %x00/%x01(more follow) number(count) number *text
+///     listed    = number(question) %x00/%x01(more follow) number(count, of all parts) number *text
 ///     answer    = number(question) kind text(data)
 ///     refusal   = number(question) reason text
 ///

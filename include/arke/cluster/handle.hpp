@@ -30,7 +30,7 @@ namespace arke {
 /// Who is in a room, over all servers.
 struct cluster_members {
     std::vector<std::string> ids;    ///< In no order.
-    std::vector<node_info> missing;  ///< Servers that have not answered in time: theirs are not here, or not all.
+    std::vector<node_info> missing;  ///< Servers whose answer has not come in time, or not all of it.
     bool degraded = false;           ///< cluster_state::degraded: there may be servers that nobody knows of.
 };
 

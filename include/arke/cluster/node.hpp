@@ -159,14 +159,17 @@ private:
         std::uint64_t number;
         std::shared_ptr<question> then;
         millis timeout;
+        bool lists_ids;
     };
     struct open_question {
         std::shared_ptr<question> then;
         std::set<sender_id> waits_for;
         std::map<sender_id, node_info> asked;
-        std::vector<node_info> gone{};  // before they answered
+        std::vector<node_info> gone{};  // before they answered, or with a part of their answer missing
         std::string one;
         millis due;
+        bool lists_ids;
+        std::map<sender_id, std::uint64_t> listed{};  // so many ids have come
     };
     struct pending_wait {
         milestone what;

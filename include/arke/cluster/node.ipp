@@ -233,7 +233,8 @@ ARKE_COLD_INLINE void node::ask(std::string_view one, envelope e, std::shared_pt
         const std::lock_guard lock{mutex_};
         if (!closed_) {
             number = ++next_question_;
-            new_questions_.push_back({std::string{one}, number, then, timeout.count()});
+            const bool lists_ids = e.is == envelope::kind::members;
+            new_questions_.push_back({std::string{one}, number, then, timeout.count(), lists_ids});
         }
     }
     if (number == 0) return then->done({}, true);
@@ -726,7 +727,11 @@ ARKE_INLINE void node::heard_from(const sender& from, const envelope& e, millis)
                 break;
             }
             const auto then = whose->then;
-            if (e.is != kind::listed || !e.more) whose->waits_for.erase(e.from);
+            // Each part says how many they are in all.
+            const bool is_end = e.is != kind::listed || !e.more;
+            if (whose->lists_ids && (whose->listed[e.from] += e.ids.size()) != e.count && is_end)
+                whose->gone.push_back(whose->asked[e.from]);
+            if (is_end) whose->waits_for.erase(e.from);
             const bool is_last = whose->waits_for.empty();
             auto over = is_last ? std::move(*whose) : open_question{};
             if (is_last) questions_.erase(found);
@@ -779,7 +784,7 @@ ARKE_COLD_INLINE void node::take_questions(millis now) {
         asked.swap(new_questions_);
     }
     for (auto& q : asked) {
-        open_question open{std::move(q.then), {}, {}, {}, std::move(q.one), now + q.timeout};
+        open_question open{std::move(q.then), {}, {}, {}, std::move(q.one), now + q.timeout, q.lists_ids};
         for (const auto& [id, s] : senders_) {
             if (!s.is_server || (!open.one.empty() && s.info.id != open.one)) continue;
             open.waits_for.insert(id);
