@@ -161,26 +161,32 @@ public:
     /// The ids of a room's members.
     std::vector<std::string> members(std::string_view room) const { return state_->members(room); }
 
-    /// False when there is no connection of this id. In a cluster the id may be of a connection to another server: what is not of
-    /// this one is passed on, as to(arke::id{id}) does it, and the answer is true, whatever comes of it there.
+    /// False when there is no connection of this id. In a cluster the id may be of a connection to another server: what this one
+    /// has not made is passed on, as to(arke::id{id}) does it, and where it is not connected here the answer is true, whatever
+    /// comes of it there.
     bool disconnect(std::string_view id, close_code code = close_code::normal, std::string_view reason = {}) const {
-        if (const auto found = find(id); !found.id().empty()) {
+        if (!may_be_elsewhere(id)) {
+            const auto found = find(id);
+            if (found.id().empty()) return false;
             found.disconnect(code, reason);
             return true;
         }
-        if (!may_be_elsewhere(id)) return false;
         to(arke::id{std::string{id}}).disconnect(code, reason);
         return true;
     }
     bool join(std::string_view id, std::string_view room) const {
-        if (const auto found = find(id); !found.id().empty() || !may_be_elsewhere(id)) return found.join(room);
+        const auto found = find(id);
+        if (!may_be_elsewhere(id)) return found.join(room);
+        if (!found.id().empty() && !found.join(room)) return false;
         to(arke::id{std::string{id}}).join(room);
         return true;
     }
     bool leave(std::string_view id, std::string_view room) const {
-        if (const auto found = find(id); !found.id().empty() || !may_be_elsewhere(id)) return found.leave(room);
+        const auto found = find(id);
+        if (!may_be_elsewhere(id)) return found.leave(room);
+        const bool has_left = found.id().empty() || found.leave(room);
         to(arke::id{std::string{id}}).leave(room);
-        return true;
+        return has_left;
     }
 
     /// Events that nobody handled, since the start.

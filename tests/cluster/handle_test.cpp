@@ -551,6 +551,27 @@ TEST_CASE("a connection to another server joins, leaves and is disconnected by i
     CHECK_FALSE(b->disconnect(name));
 }
 
+TEST_CASE("who is connected here by an id of the application's own is meant where it has come back, too") {
+    // A dead connection here was joined and disconnected, and the one that the user had made since, elsewhere, was not.
+    two p;
+    p.start();
+    browser here{p.a.port(), "/?id=ann"};
+    REQUIRE(eventually([&] { return p.a->size() == 1; }));
+    browser there{p.b.port(), "/?id=ann"};
+    REQUIRE(eventually([&] { return p.b->size() == 1; }));
+    REQUIRE(p.b.knows(1));
+
+    CHECK(p.a->join("ann", "lobby"));
+    REQUIRE(eventually([&] { return p.b->members("lobby").size() == 1; }));
+    CHECK(p.a->members("lobby").size() == 1);
+    CHECK(p.a->leave("ann", "lobby"));
+    REQUIRE(eventually([&] { return p.b->members("lobby").empty(); }));
+    CHECK(p.a->members("lobby").empty());
+    CHECK(p.a->disconnect("ann", close_code::going_away, "moved"));
+    CHECK(here.receive() == "close(1001 moved)");
+    CHECK(there.receive() == "close(1001 moved)");
+}
+
 TEST_CASE("a handle outlives its server") {
     const meeting at{carrier::in_process};
     auto a = std::make_unique<member>(at, patient("a"));

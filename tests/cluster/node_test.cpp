@@ -78,6 +78,44 @@ TEST_CASE("what is said goes where its receivers may be, and nowhere else") {
     CHECK(said([&] { a.server.to("1", "2", "3", "4", "5", "6", "7", "8", "9").emit("x"); }) == "arke.all.=2Fchat");
 }
 
+TEST_CASE("who has come back at another server is told by the one where the dead connection is, too") {
+    // An id of the application's own that was connected here was looked for here only: until pong_timeout it heard nothing.
+    config settings{.endpoint = "/chat"};
+    settings.id_generator = [](const request& r) { return r.query("id").value_or(""); };
+    one_node here{{}, settings};
+    one_node there{{}, settings};
+    here.connect();
+    there.connect();
+    auto& dead = here.server.connect("ann");
+    auto& back = there.server.connect("ann");
+    const auto passes_on = [&] {
+        here.work();
+        std::string channels;
+        for (const auto& [channel, bytes] : here.take()) {
+            channels += channel;
+            there.made->received(bytes, there.now);
+        }
+        return channels;
+    };
+    here.server.to("ann").emit("word");
+    CHECK(dead.heard() == "word()");
+    CHECK(passes_on() == "arke.room.=2Fchat.ann");
+    CHECK(back.heard() == "word()");
+
+    // Who is in a room of that name is not meant, as if both were here.
+    auto& ben = there.server.connect("ben");
+    back.hangs_up();
+    REQUIRE(there.server.find("ben").join("ann"));
+    here.server.to("ann").emit("secret");
+    passes_on();
+    CHECK(ben.heard().empty());
+
+    // An id that a server has made comes back nowhere.
+    auto& made = here.server.connect();
+    here.server.to(made.self().id()).emit("word");
+    CHECK(passes_on().empty());
+}
+
 TEST_CASE("nobody hears what is meant for one who is on another server, by joining a room of that id") {
     one_node a;
     a.connect();

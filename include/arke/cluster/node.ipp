@@ -154,8 +154,14 @@ ARKE_INLINE void node::route(const core::hub* local, envelope& e, const core::ad
     };
     for (const auto& n : to.to) {
         const bool may_be_id = n.is != core::name::kind::room;
-        // An id is unique in the cluster: who is here is nowhere else.
-        if (may_be_id && local != nullptr && local->find(n.text)) continue;
+        if (may_be_id && local != nullptr && local->find(n.text)) {
+            // An id is unique in the cluster: who has one of this server's is nowhere else. Who has one of the application's own
+            // may be: come back at another server, before the end of the connection here is noticed.
+            if (detail::is_made(n.text) && detail::tag_of(n.text) == info_.id) continue;
+            add(channels_.room(endpoint, n.text));
+            e.to.push_back({core::name::kind::id, n.text});  // and no room
+            continue;
+        }
         if (may_be_id && detail::is_made(n.text)) {
             const auto tag = detail::tag_of(n.text);
             if (tag == info_.id && n.is == core::name::kind::id) continue;  // it has gone
