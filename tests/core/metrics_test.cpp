@@ -211,6 +211,82 @@ TEST_CASE("the text for Prometheus has every figure, each family once with its t
     CHECK(text.ends_with("\n"));
 }
 
+TEST_CASE("the text for Prometheus has a cluster's figures where there is one") {
+    metrics m;
+    CHECK(m.prometheus().find("arke_cluster") == std::string::npos);
+    m.cluster = {.present = true,
+                 .degraded = true,
+                 .nodes = 1,
+                 .waiting_bytes = 14,
+                 .published = 2,
+                 .published_bytes = 3,
+                 .received = 4,
+                 .received_bytes = 5,
+                 .delivered = 6,
+                 .dropped = 7,
+                 .too_big = 8,
+                 .lost = 9,
+                 .malformed = 10,
+                 .newer = 11,
+                 .duplicates = 12,
+                 .late_answers = 13,
+                 .subscriptions = 15,
+                 .round_trips = 16,
+                 .connections = 17,
+                 .degradations = 18};
+    const auto text = m.prometheus();
+    // Every figure is in its own place, each family once with what it is and its type: dashboards are made of these names.
+    CHECK(text.substr(text.find("# HELP arke_cluster")) ==
+          R"(# HELP arke_cluster_degraded Whether nothing comes back from the broker.
+# TYPE arke_cluster_degraded gauge
+arke_cluster_degraded 1
+# HELP arke_cluster_nodes Servers that are there, this one included.
+# TYPE arke_cluster_nodes gauge
+arke_cluster_nodes 1
+# HELP arke_cluster_waiting_bytes What waits for the broker.
+# TYPE arke_cluster_waiting_bytes gauge
+arke_cluster_waiting_bytes 14
+# HELP arke_cluster_subscriptions Channels that are subscribed to.
+# TYPE arke_cluster_subscriptions gauge
+arke_cluster_subscriptions 15
+# HELP arke_cluster_published_total Messages that the broker has taken.
+# TYPE arke_cluster_published_total counter
+arke_cluster_published_total 2
+# HELP arke_cluster_published_bytes_total Bytes that the broker has taken.
+# TYPE arke_cluster_published_bytes_total counter
+arke_cluster_published_bytes_total 3
+# HELP arke_cluster_received_total Messages from the broker.
+# TYPE arke_cluster_received_total counter
+arke_cluster_received_total 4
+# HELP arke_cluster_received_bytes_total Bytes from the broker.
+# TYPE arke_cluster_received_bytes_total counter
+arke_cluster_received_bytes_total 5
+# HELP arke_cluster_delivered_total Emits of other servers that were told here.
+# TYPE arke_cluster_delivered_total counter
+arke_cluster_delivered_total 6
+# HELP arke_cluster_missed_total Messages that the other servers miss.
+# TYPE arke_cluster_missed_total counter
+arke_cluster_missed_total{reason="dropped"} 7
+arke_cluster_missed_total{reason="too_big"} 8
+arke_cluster_missed_total{reason="lost"} 9
+# HELP arke_cluster_ignored_total Messages from the broker that were passed over.
+# TYPE arke_cluster_ignored_total counter
+arke_cluster_ignored_total{reason="malformed"} 10
+arke_cluster_ignored_total{reason="newer"} 11
+arke_cluster_ignored_total{reason="duplicate"} 12
+arke_cluster_ignored_total{reason="late_answer"} 13
+# HELP arke_cluster_round_trips_total Times that the broker was asked something.
+# TYPE arke_cluster_round_trips_total counter
+arke_cluster_round_trips_total 16
+# HELP arke_cluster_connections_total Times that the broker was connected to.
+# TYPE arke_cluster_connections_total counter
+arke_cluster_connections_total 17
+# HELP arke_cluster_degradations_total Times that the broker was lost.
+# TYPE arke_cluster_degradations_total counter
+arke_cluster_degradations_total 18
+)");
+}
+
 TEST_CASE("an answer of a status that has no place of its own counts with the others") {
     core::counters c;
     c.count_answer(200);
