@@ -270,6 +270,8 @@ TEST_CASE("what is stale at once does not wait for the broker") {
     a.work();
     a.server.to("lobby").emit_volatile("position", 1);
     a.server.to("lobby").emit("word");
+    // What is for one who is here was counted as missed by the other servers.
+    a.server.to(a.server.connect().self().id()).emit_volatile("position", 1);
     a.connect();
     a.work();
     CHECK(a.said().empty());  // it went out when the broker was there
@@ -293,6 +295,22 @@ TEST_CASE("what is larger than the broker takes is said, and counted") {
     cluster_metrics counted;
     a.made->add_metrics(counted);
     CHECK(counted.too_big == 1);
+}
+
+TEST_CASE("what is not handed on for want of memory is counted, and what is said then goes out") {
+    // The one that the memory was missing for was not counted.
+    one_node a;
+    a.connect();
+    a.broker.is_short_of_memory = true;
+    for (int i = 0; i != 3; ++i) a.server.to("lobby").emit("lost");
+    CHECK_THROWS_AS(a.work(), std::bad_alloc);
+    cluster_metrics counted;
+    a.made->add_metrics(counted);
+    CHECK(counted.dropped == 3);
+    a.broker.is_short_of_memory = false;
+    a.server.to("lobby").emit("new");
+    a.work();
+    CHECK(a.said() == "arke.room.=2Fchat.lobby");
 }
 
 TEST_CASE("a node that closes says goodbye, and is silent then") {

@@ -7,6 +7,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <new>
 #include <set>
 #include <string>
 #include <string_view>
@@ -21,6 +22,7 @@ namespace arke::test {
 struct scripted_backplane final : backplane {
     void start(boost::asio::io_context&, const cluster_executor&, backplane_user&) override {}
     bool publish(std::string_view channel, std::string_view payload) override {
+        if (is_short_of_memory) throw std::bad_alloc{};
         if (payload.size() > max_payload) return false;
         published.emplace_back(channel, payload);
         return true;
@@ -52,6 +54,7 @@ struct scripted_backplane final : backplane {
     std::uint64_t last_number = 0;
     std::size_t waits = 0;
     std::size_t max_payload = 1'000'000;
+    bool is_short_of_memory = false;
 };
 
 /// A node with an endpoint that has connections without sockets, and a clock that the test turns.

@@ -179,17 +179,17 @@ ARKE_INLINE void node::route(const core::hub* local, envelope& e, const core::ad
         channels.assign(1, channels_.everyone(endpoint));
     }
     if (channels.empty()) return;
+    // What is stale at once does not wait for a broker.
+    if (e.is == envelope::kind::deliver && e.what.how == urgency::now_or_never && (holds_ || state_is_degraded())) {
+        counts_.dropped.fetch_add(1, std::memory_order_relaxed);
+        return;
+    }
     e.from = self_;
     push(std::move(channels), encode(e));
 }
 
 ARKE_INLINE void node::deliver(const core::hub* local, std::string_view endpoint, const core::address& to,
                                const outgoing& out) {
-    // What is stale at once does not wait for a broker.
-    if (out.how == urgency::now_or_never && carrier_ != nullptr && (holds_ || state_is_degraded())) {
-        counts_.dropped.fetch_add(1, std::memory_order_relaxed);
-        return;
-    }
     envelope e;
     e.is = envelope::kind::deliver;
     e.what = out;
@@ -502,8 +502,7 @@ ARKE_INLINE void node::hand_on(millis now) {
         ~counted() { dropped.fetch_add(left.size(), std::memory_order_relaxed); }
     } guard{all, counts_.dropped};
     while (!all.empty()) {
-        auto next = std::move(all.front());
-        all.pop_front();
+        auto& next = all.front();
         set_sequence(next.bytes, ++last_sequence_);
         for (const auto& channel : next.channels) {
             if (!carrier_->publish(channel, next.bytes)) {
@@ -513,6 +512,7 @@ ARKE_INLINE void node::hand_on(millis now) {
                 break;
             }
         }
+        all.pop_front();
     }
 }
 

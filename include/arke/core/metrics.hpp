@@ -123,8 +123,9 @@ struct cluster_metrics {
     std::uint64_t published_bytes = 0;
     std::uint64_t received = 0;  ///< Messages that came from it, our own included.
     std::uint64_t received_bytes = 0;
-    std::uint64_t delivered = 0;      ///< Emits of others that were told here.
-    std::uint64_t dropped = 0;        ///< Emits over cluster_config::max_outgoing_bytes.
+    std::uint64_t delivered = 0;  ///< Emits of others that were told here.
+    /// Emits over cluster_config::max_outgoing_bytes, volatile ones without the broker, and what memory was missing for.
+    std::uint64_t dropped = 0;
     std::uint64_t too_big = 0;        ///< Emits that are larger than the broker takes.
     std::uint64_t lost = 0;           ///< Messages that were under way when the connection to the broker broke.
     std::uint64_t malformed = 0;      ///< What came and is not of Arke.
