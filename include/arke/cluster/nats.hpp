@@ -87,7 +87,8 @@ struct nats_config {
 ///
 /// One connection, with two threads of its own: nats.c blocks in many places (connecting, TLS, waiting for an answer), and none
 /// of them may be a loop's. Both end with close(); where it is just connecting, they end by themselves soon after. The user is
-/// called by them and by nats.c's. close() takes up to 0.2 seconds where a server that does not answer may not have taken all.
+/// called by them and by nats.c's. close() waits for nothing; destroying it takes up to 0.4 seconds where a server that does not
+/// answer may not have taken all.
 ///
 /// disconnected() comes for each failed attempt that says something else than the one before. It also comes for what the server
 /// does not permit us to publish or subscribe to, and where more than 65,536 messages or 64 MiB of a channel waited for this

@@ -7,6 +7,7 @@
 
 #include <nats/nats.h>
 
+#include <dirent.h>
 #include <fcntl.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
@@ -24,7 +25,6 @@
 #include <climits>
 #include <cstdlib>
 #include <cstring>
-#include <filesystem>
 #include <mutex>
 #include <optional>
 #include <random>
@@ -311,7 +311,10 @@ public:
     void subscribe(const std::vector<std::string>& added, const std::vector<std::string>& removed,
                    std::uint64_t number);
     void break_off(std::string_view why) noexcept;
+    template <class F>
+    void break_off_saying(F why) noexcept;
     void close() noexcept;
+    void wait_for_end() noexcept;
 
     std::size_t waiting() const noexcept {
         return queued_.load(std::memory_order_relaxed) + buffered_.load(std::memory_order_relaxed);
@@ -356,8 +359,10 @@ private:
     nats_connection connect(const nats_server& server, std::string& why);
     void live(natsConnection* c);
     void serve(natsConnection* c);
-    void take(std::vector<order>& orders, bool& closing);
-    void follow(natsConnection* c, std::vector<order>& orders);
+    void try_to_connect(std::string& told_last);
+    std::string why_it_ended(natsConnection* c) const;
+    bool take();
+    void follow(natsConnection* c);
     void subscribe_to(natsConnection* c, const std::string& channel);
     void hand_on(natsConnection* c);
     void write_out(natsConnection* c, bool& blocked);
@@ -390,6 +395,7 @@ private:
         return std::chrono::duration_cast<std::chrono::milliseconds>(clock::now().time_since_epoch()).count();
     }
 
+    static constexpr const char* no_memory = "no memory left";  // so short that std::string needs none
     static constexpr std::size_t chunk_size = 65'536;
     static constexpr std::size_t high_water = 65'536;
 
@@ -418,7 +424,7 @@ private:
     bool ask_now_ = false;
     bool asking_ = false;
     bool asker_ends_ = false;
-    bool has_handed_on_ = false, is_over_ = false;  ///< What close() waits for.
+    bool has_handed_on_ = false, is_over_ = false;  ///< What wait_for_end() waits for.
     core::millis attempt_ends_ = 0;                 ///< When nats.c ought to have given up connecting.
     int expected_socket_ = -1;                      ///< The number that its socket has, most likely.
     std::uint16_t expected_port_ = 0;
@@ -431,6 +437,7 @@ private:
 
     // Of run() alone.
     std::thread::id run_id_;
+    std::vector<order> following_;  ///< What is left of it, where memory was missing, is followed later.
     std::uintptr_t connection_ = 0;
     std::unordered_map<std::string, natsSubscription*> channels_;
     std::uint64_t number_ = 0;
@@ -481,7 +488,17 @@ inline void nats_link::subscribe(const std::vector<std::string>& added, const st
     to_run_.wake();
 }
 
-/// Any thread. Whatever nats.c is doing with the socket comes back with an error.
+/// Any thread. Whatever nats.c is doing with the socket comes back with an error. Without memory for the sentence that `why` makes
+/// it is broken off all the same.
+template <class F>
+void nats_link::break_off_saying(F why) noexcept {
+    try {
+        break_off(why());
+    } catch (const std::bad_alloc&) {
+        break_off(no_memory);
+    }
+}
+
 inline void nats_link::break_off(std::string_view why) noexcept {
     const std::lock_guard lock{state_};
     if (socket_ == -1) return;
@@ -512,16 +529,22 @@ inline void nats_link::close() noexcept {
         const std::lock_guard lock{told_};
         user_ = nullptr;
     }
-    bool is_connecting = false;
     {
         const std::lock_guard lock{state_};
         closing_ = true;
         open_ = false;
-        is_connecting = stage_ == stage::connecting;
     }
     to_run_.wake();
     to_ask_.wake();
+}
+
+/// After close(), and not on a loop.
+inline void nats_link::wait_for_end() noexcept {
     if (!runner_.joinable()) return;
+    const bool is_connecting = [&] {
+        const std::lock_guard lock{state_};
+        return stage_ == stage::connecting;
+    }();
     // While it waits for a server, for TLS or for a name to be resolved, nobody waits for it: it ends by itself. So it does
     // where it has many subscriptions to take apart.
     if (!is_connecting && !has_come_to(&nats_link::has_handed_on_, 300)) break_off("closed");
@@ -596,7 +619,7 @@ inline void failed(natsConnection*, natsSubscription*, natsStatus status, void* 
     if (status == NATS_SLOW_CONSUMER) {
         link->break_off("more messages of a channel waited for this process than may, and some were dropped");
     } else {
-        link->break_off("NATS says: " + nats_error_text(status));
+        link->break_off_saying([&] { return "NATS says: " + nats_error_text(status); });
     }
 }
 
@@ -617,12 +640,11 @@ inline void nats_link::run() noexcept {
     run_id_ = std::this_thread::get_id();
     std::string told_last;
     while (!is_closing()) {
-        std::string why;
-        if (const auto connection = connect_to_one(why)) {
-            live(connection.get());
-            told_last.clear();
-        } else if (why != std::exchange(told_last, why)) {
-            tell_lost(why);
+        try {
+            try_to_connect(told_last);
+        } catch (const std::bad_alloc&) {
+            forget_socket();
+            tell_lost(no_memory);
         }
         if (is_closing()) break;
         pause(reconnection_.next(now(), static_cast<std::uint32_t>(chance_()) << 1U).value_or(0));
@@ -637,11 +659,23 @@ inline void nats_link::run() noexcept {
     come_to(&nats_link::is_over_);
 }
 
+/// To whichever server there is, and for as long as it lasts.
+inline void nats_link::try_to_connect(std::string& told_last) {
+    std::string why;
+    if (const auto connection = connect_to_one(why)) {
+        told_last.clear();
+        live(connection.get());
+    } else if (why != told_last) {
+        tell_lost(why);
+        told_last = std::move(why);
+    }
+}
+
 inline nats_options nats_link::make_options(const nats_server& server, std::uintptr_t number) const {
     const auto& config = settings_->config;
-    const auto need = [](natsStatus status, const std::string& what) {
+    const auto need = [](natsStatus status, std::string_view what) {
         if (status == NATS_OK) return;
-        throw std::invalid_argument{"arke::nats_backplane: " + what + ": " + nats_error_text(status)};
+        throw std::invalid_argument{"arke::nats_backplane: " + std::string{what} + ": " + nats_error_text(status)};
     };
     natsOptions* made = nullptr;
     need(natsOptions_Create(&made), "nats.c does not start");
@@ -711,6 +745,7 @@ inline nats_connection nats_link::connect(const nats_server& server, std::string
     connection_ = nats_connections::add(weak_from_this());
     const auto options = make_options(server, connection_);
     const auto& config = settings_->config;
+    auto place = server.at.text();
     {
         // The lowest number that is free is what the next socket gets.
         const int lowest = ::fcntl(to_run_.descriptor(), F_DUPFD_CLOEXEC, 0);
@@ -732,7 +767,7 @@ inline nats_connection nats_link::connect(const nats_server& server, std::string
         stage_ = status == NATS_OK ? stage::connected : stage::pausing;
     }
     if (status == NATS_OK) {
-        last_place_ = server.at.text();
+        last_place_ = std::move(place);
         return connection;
     }
     why += (why.empty() ? "" : "; ") + describe(status, server);
@@ -748,10 +783,8 @@ inline void nats_link::live(natsConnection* c) {
             given_ = confirmed_ = {};
             taken_ = 0;
         }
-        std::vector<order> orders;
-        bool closing = false;
-        take(orders, closing);
-        follow(nullptr, orders);
+        take();
+        follow(nullptr);
         for (auto& [channel, subscription] : channels_) subscribe_to(c, channel);
         {
             const std::lock_guard lock{state_};
@@ -765,31 +798,38 @@ inline void nats_link::live(natsConnection* c) {
         break_off(e.what());
     }
     end(c);
-    auto why = [&]() -> std::string {
-        {
-            const std::lock_guard lock{state_};
-            if (!why_.empty()) return why_;
-        }
-        const char* text = nullptr;
-        const auto status = natsConnection_GetLastError(c, &text);
-        if (status == NATS_CONNECTION_CLOSED || status == NATS_IO_ERROR || status == NATS_OK)
-            return "NATS at " + last_place_ + " has closed the connection";
-        return "NATS at " + last_place_ + " has ended the connection: " + (text == nullptr ? "" : text);
-    }();
+    std::string why{no_memory};
+    try {
+        why = why_it_ended(c);
+        learn_servers(c);
+    } catch (const std::bad_alloc&) {
+        // Another time.
+    }
     tell_lost(why);
     for (auto& [channel, subscription] : channels_) {
         natsSubscription_Destroy(subscription);
         subscription = nullptr;
     }
-    learn_servers(c);
     forget_socket();
 }
 
-inline void nats_link::take(std::vector<order>& orders, bool& closing) {
+inline std::string nats_link::why_it_ended(natsConnection* c) const {
+    {
+        const std::lock_guard lock{state_};
+        if (!why_.empty()) return why_;
+    }
+    const char* text = nullptr;
+    const auto status = natsConnection_GetLastError(c, &text);
+    if (status == NATS_CONNECTION_CLOSED || status == NATS_IO_ERROR || status == NATS_OK)
+        return "NATS at " + last_place_ + " has closed the connection";
+    return "NATS at " + last_place_ + " has ended the connection: " + (text == nullptr ? "" : text);
+}
+
+/// Takes what the backplane was asked meanwhile. Whether it is being closed.
+inline bool nats_link::take() {
     to_run_.forget();
     const std::lock_guard lock{state_};
-    closing = closing_;
-    orders.swap(orders_);
+    if (following_.empty()) following_.swap(orders_);
     run_is_awake_ = true;
     if (has_sent_all() && !published_.empty() && !published_.front().empty()) {
         // The last chunk is used again.
@@ -799,15 +839,14 @@ inline void nats_link::take(std::vector<order>& orders, bool& closing) {
         sending_.swap(published_);
         sending_chunk_ = sending_at_ = 0;
     }
+    return closing_;
 }
 
 inline void nats_link::serve(natsConnection* c) {
     bool is_full = false;
-    std::vector<order> orders;
     while (true) {
-        bool closing = false;
-        take(orders, closing);
-        if (!orders.empty()) follow(c, orders);
+        const bool closing = take();
+        follow(c);
         look_at_buffer(c);
         hand_on(c);
         if (!is_full && in_buffer_ != 0) write_out(c, is_full);
@@ -839,9 +878,9 @@ inline void nats_link::serve(natsConnection* c) {
 }
 
 /// Without a connection only the list of channels changes.
-inline void nats_link::follow(natsConnection* c, std::vector<order>& orders) {
-    if (orders.empty()) return;
-    for (const auto& each : orders) {
+inline void nats_link::follow(natsConnection* c) {
+    if (following_.empty()) return;
+    for (const auto& each : following_) {
         for (const auto& channel : each.removed) {
             const auto found = channels_.find(channel);
             if (found == channels_.end()) continue;
@@ -854,7 +893,7 @@ inline void nats_link::follow(natsConnection* c, std::vector<order>& orders) {
         }
         number_ = std::max(number_, each.number);
     }
-    orders.clear();
+    following_.clear();
     {
         const std::lock_guard lock{state_};
         counts_.subscriptions = channels_.size();
@@ -939,9 +978,7 @@ inline void nats_link::say_goodbye(natsConnection* c) {
         if (in_buffer_ != 0 && !is_full) write_out(c, is_full);
         if (is_full || natsConnection_IsClosed(c)) return;
         if (in_buffer_ != 0 || !has_sent_all()) continue;
-        std::vector<order> orders;
-        bool closing = false;
-        take(orders, closing);
+        take();
         if (has_sent_all()) break;
     }
     const linger gently{0, 0};
@@ -1013,12 +1050,12 @@ inline void nats_link::tell_lost(const std::string& why) {
 }
 
 inline void nats_link::pause(core::millis time) {
-    std::vector<order> orders;
     for (const auto end = now() + time; now() < end;) {
-        bool closing = false;
-        take(orders, closing);
-        follow(nullptr, orders);
-        if (closing) return;
+        if (take()) return;
+        try {
+            follow(nullptr);
+        } catch (const std::bad_alloc&) {
+        }
         to_run_.wait(std::max<core::millis>(0, end - now()));
     }
 }
@@ -1028,6 +1065,14 @@ inline void nats_link::learn_servers(natsConnection* c) {
     char** urls = nullptr;
     int count = 0;
     if (natsConnection_GetDiscoveredServers(c, &urls, &count) != NATS_OK) return;
+    struct freeing {
+        char** urls;
+        int count;
+        ~freeing() {
+            for (int i = 0; i != count; ++i) std::free(urls[i]);
+            std::free(urls);
+        }
+    } const guard{urls, count};
     const auto& all = settings_->servers;
     const auto known = std::find_if(all.begin(), all.end(), [&](const auto& s) { return s.at.text() == last_place_; });
     const auto& like = known == all.end() ? all.front() : *known;
@@ -1045,9 +1090,7 @@ inline void nats_link::learn_servers(natsConnection* c) {
             others.push_back(std::move(server));
         } catch (const std::invalid_argument&) {
         }
-        std::free(urls[i]);
     }
-    std::free(urls);
     if (!others.empty()) told_of_ = std::move(others);
 }
 
@@ -1112,7 +1155,7 @@ inline void nats_link::ask() noexcept {
             if (status == NATS_OK) {
                 answered(p);
             } else if (status == NATS_TIMEOUT && moved_.load() == moved && bytes_on_their_way() >= unsent) {
-                break_off("NATS has not answered for " + std::to_string(patience) + " ms");
+                break_off_saying([&] { return "NATS has not answered for " + std::to_string(patience) + " ms"; });
             }
             {
                 const std::lock_guard lock{state_};
@@ -1200,14 +1243,15 @@ inline void nats_link::free_a_stuck_one() const noexcept {
     int found = duplicate_of(expected);
     if (found == -1) {
         int count = 0;
-        std::error_code failed;
-        for (std::filesystem::directory_iterator each{"/dev/fd", failed}, end; !failed && each != end;
-             each.increment(failed)) {
-            const int candidate = std::atoi(each->path().filename().c_str());
+        // By the functions of C, which throw nothing.
+        DIR* const all = ::opendir("/dev/fd");
+        for (const dirent* each = nullptr; all != nullptr && (each = ::readdir(all)) != nullptr;) {
+            const int candidate = std::atoi(each->d_name);
             struct stat about {};
             if (::fstat(candidate, &about) != 0 || !S_ISSOCK(about.st_mode) || !is_it(candidate)) continue;
             if (++count == 1) found = duplicate_of(candidate);
         }
+        if (all != nullptr) ::closedir(all);
         if (count > 1 && found != -1) {
             ::close(found);
             found = -1;
@@ -1228,7 +1272,10 @@ inline nats_backplane::nats_backplane(nats_config config) : settings_{cluster::r
 
 inline nats_backplane::nats_backplane(nats_backplane&&) noexcept = default;
 
-inline nats_backplane::~nats_backplane() { close(); }
+inline nats_backplane::~nats_backplane() {
+    close();
+    if (link_) link_->wait_for_end();
+}
 
 inline void nats_backplane::start(boost::asio::io_context&, const cluster_executor&, backplane_user& user) {
     if (link_) throw std::logic_error{"arke::nats_backplane: it is started once"};
