@@ -100,7 +100,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     testing::server server{{.endpoint = "/"}};
     host h;
     checking_backplane broker;
-    const auto node = std::make_shared<cluster::node>(cluster_config{.max_nodes = 4, .max_questions = 2}, h, &broker);
+    const auto node = std::make_shared<cluster::node>(cluster_config{.max_nodes = 4, .max_questions = 2}, h, broker);
     node->add(core::endpoint_ptr{&server.hub()}, node);
     auto& one = server.connect("one");
     auto& two = server.connect();

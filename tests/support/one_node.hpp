@@ -61,7 +61,7 @@ struct scripted_backplane final : backplane {
 struct one_node final : cluster::node_host {
     explicit one_node(cluster_config settings = {}, config endpoint_settings = {.endpoint = "/chat"})
         : server{std::move(endpoint_settings)},
-          made{std::make_shared<cluster::node>(std::move(settings), *this, &broker)} {
+          made{std::make_shared<cluster::node>(std::move(settings), *this, broker)} {
         made->add(endpoint(), made);
     }
     ~one_node() { made->close(now); }

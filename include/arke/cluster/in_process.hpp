@@ -101,8 +101,6 @@ public:
         me_->post([number](backplane_user& user) { user.subscribed(number); });
     }
 
-    void reconnect() override {}
-
     void close() noexcept override {
         const std::lock_guard lock{shared_->mutex};
         std::erase(shared_->members, me_);

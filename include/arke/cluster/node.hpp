@@ -75,9 +75,8 @@ protected:
 /// anybody else's code runs.
 class node {
 public:
-    /// `carrier` may be null: then there is nobody else. `is_server`: it has connections, and stands in nodes(). Both outlive
-    /// close().
-    node(cluster_config settings, node_host& host, backplane* carrier, bool is_server = true);
+    /// `is_server`: it has connections, and stands in nodes(). Host and carrier outlive close().
+    node(cluster_config settings, node_host& host, backplane& carrier, bool is_server = true);
     node(const node&) = delete;
     node& operator=(const node&) = delete;
     ~node();
@@ -85,7 +84,6 @@ public:
     // --- any thread
 
     const cluster_config& settings() const noexcept { return settings_; }
-    const node_info& info() const noexcept { return info_; }
     const std::string& tag() const noexcept { return info_.id; }
     const channel_names& channels() const noexcept { return channels_; }
 
@@ -194,7 +192,7 @@ private:
     void route(const core::hub* local, envelope& e, const core::address& to, std::string_view endpoint);
     void push(boost::container::small_vector<std::string, 1> channels, std::string bytes);
     bool state_is_degraded() const;
-    void note_changed(const core::endpoint* endpoint, std::string_view name) noexcept;
+    void note_changed(core::endpoint* endpoint, std::string_view name) noexcept;
 
     void update_subscriptions(millis now);
     void leave_lingering(millis now, std::vector<std::string>& added, std::vector<std::string>& removed);
@@ -217,7 +215,7 @@ private:
 
     const cluster_config settings_;
     node_host& host_;
-    backplane* carrier_;
+    backplane& carrier_;
     const bool is_server_;
     const channel_names channels_;
     const sender_id self_ = sender_id::make();
@@ -227,7 +225,7 @@ private:
     std::vector<core::endpoint_ptr> endpoints_;
     std::deque<pending> outgoing_;
     std::size_t outgoing_bytes_ = 0;
-    std::vector<std::pair<const core::endpoint*, std::string>> changed_;
+    std::vector<std::pair<core::endpoint*, std::string>> changed_;
     bool changed_all_ = false;
     std::vector<pending_question> new_questions_;
     std::vector<pending_wait> new_waits_;

@@ -96,7 +96,7 @@ ARKE_COLD_INLINE bool sequence_window::accept(std::uint64_t sequence) noexcept {
 /// What one endpoint's hub speaks to.
 class node::link final : public core::cluster_link {
 public:
-    link(std::shared_ptr<node> to, const core::endpoint* of) : node_{std::move(to)}, of_{of} {}
+    link(std::shared_ptr<node> to, core::endpoint* of) : node_{std::move(to)}, of_{of} {}
 
     void deliver(const core::address& to, const outgoing& out) override {
         node_->deliver(of_, of_->settings().endpoint, to, out);
@@ -110,10 +110,10 @@ public:
 
 private:
     std::shared_ptr<node> node_;
-    const core::endpoint* of_;
+    core::endpoint* of_;
 };
 
-ARKE_COLD_INLINE node::node(cluster_config settings, node_host& host, backplane* carrier, bool is_server)
+ARKE_COLD_INLINE node::node(cluster_config settings, node_host& host, backplane& carrier, bool is_server)
     : settings_{(check_config(settings), std::move(settings))},
       host_{host},
       carrier_{carrier},
@@ -122,10 +122,7 @@ ARKE_COLD_INLINE node::node(cluster_config settings, node_host& host, backplane*
       info_{core::endpoint::random_id().substr(0, detail::tag_size), settings_.name, 0} {
     std::random_device source;
     next_question_ = std::uint64_t{source()} << 20U | 1U;
-    if (carrier_ == nullptr)
-        state_.degraded = false;
-    else
-        state_.why = "not connected yet";
+    state_.why = "not connected yet";
 }
 
 ARKE_COLD_INLINE node::~node() = default;
@@ -135,7 +132,6 @@ ARKE_COLD_INLINE void node::add(const core::endpoint_ptr& endpoint, const std::s
         const std::lock_guard lock{mutex_};
         endpoints_.push_back(endpoint);
     }
-    if (carrier_ == nullptr) return;
     endpoint->link(std::make_shared<link>(self, endpoint.get()));
     host_.wake();
 }
@@ -143,7 +139,6 @@ ARKE_COLD_INLINE void node::add(const core::endpoint_ptr& endpoint, const std::s
 // ------------------------------------------------------------------------------------------------------------------ out
 
 ARKE_INLINE void node::route(const core::hub* local, envelope& e, const core::address& to, std::string_view endpoint) {
-    if (carrier_ == nullptr) return;
     e.endpoint = endpoint;
     e.everyone = to.everyone;
     boost::container::small_vector<std::string, 1> channels;
@@ -209,13 +204,12 @@ ARKE_COLD_INLINE void node::act(const core::hub* local, std::string_view endpoin
 }
 
 ARKE_COLD_INLINE void node::send(std::string channel, envelope e) {
-    if (carrier_ == nullptr) return;
     e.from = self_;
     push({std::move(channel)}, encode(e));
 }
 
 ARKE_INLINE void node::push(boost::container::small_vector<std::string, 1> channels, std::string bytes) {
-    const auto waiting = begun_ ? carrier_->waiting() : 0;
+    const auto waiting = begun_ ? carrier_.waiting() : 0;
     bool wake = false;
     {
         const std::lock_guard lock{mutex_};
@@ -273,8 +267,7 @@ ARKE_INLINE bool node::state_is_degraded() const {
 
 ARKE_COLD_INLINE bool node::is_settled() const {
     const std::lock_guard lock{mutex_};
-    return carrier_ == nullptr || (!state_.degraded && in_force_ == wanted_ && wanted_ != 0 && !updating_ &&
-                                   changed_.empty() && !changed_all_);
+    return !state_.degraded && in_force_ == wanted_ && wanted_ != 0 && !updating_ && changed_.empty() && !changed_all_;
 }
 
 ARKE_COLD_INLINE void node::await(milestone what, std::chrono::milliseconds timeout, std::function<void(bool)> then) {
@@ -297,8 +290,7 @@ ARKE_COLD_INLINE node_info node::self() const {
     return made;
 }
 
-ARKE_COLD_INLINE void node::note_changed(const core::endpoint* endpoint, std::string_view name) noexcept {
-    if (carrier_ == nullptr) return;
+ARKE_COLD_INLINE void node::note_changed(core::endpoint* endpoint, std::string_view name) noexcept {
     bool wake = false;
     {
         const std::lock_guard lock{mutex_};
@@ -326,11 +318,6 @@ ARKE_COLD_INLINE millis node::work(millis now) {
         woken_ = false;
         // Before what they wait for: that was so when they were asked.
         fresh.swap(new_waits_);
-    }
-    if (carrier_ == nullptr) {
-        for (const auto& each : fresh) each.then(true);
-        take_questions(now);
-        return core::timing_wheel::never;
     }
     if (!begun_.exchange(true)) {
         beat_due_ = now;
@@ -371,7 +358,7 @@ ARKE_COLD_INLINE millis node::work(millis now) {
 }
 
 ARKE_COLD_INLINE void node::update_subscriptions(millis now) {
-    std::vector<std::pair<const core::endpoint*, std::string>> changed;
+    std::vector<std::pair<core::endpoint*, std::string>> changed;
     std::vector<core::endpoint_ptr> endpoints;
     bool all = false;
     {
@@ -426,15 +413,7 @@ ARKE_COLD_INLINE void node::update_subscriptions(millis now) {
             found->second.leaves = at;
         }
     };
-    const auto endpoint_at = [&](const core::endpoint* wanted) -> core::endpoint* {
-        for (const auto& e : endpoints) {
-            if (e.get() == wanted) return e.get();
-        }
-        return nullptr;
-    };
-    for (const auto& [on, name] : changed) {
-        if (auto* e = endpoint_at(on)) look_at(*e, name);
-    }
+    for (const auto& [on, name] : changed) look_at(*on, name);
     if (all) {
         std::vector<std::pair<core::endpoint*, std::string>> known;
         for (const auto& [channel, i] : interests_) {
@@ -457,7 +436,7 @@ ARKE_COLD_INLINE void node::update_subscriptions(millis now) {
         if (any) number = ++wanted_;
     }
     if (!any) return;
-    carrier_->subscribe(added, removed, number);
+    carrier_.subscribe(added, removed, number);
     for (const auto& channel : removed) interests_.erase(channel);
 }
 
@@ -505,7 +484,7 @@ ARKE_INLINE void node::hand_on(millis now) {
         auto& next = all.front();
         set_sequence(next.bytes, ++last_sequence_);
         for (const auto& channel : next.channels) {
-            if (!carrier_->publish(channel, next.bytes)) {
+            if (!carrier_.publish(channel, next.bytes)) {
                 counts_.too_big.fetch_add(1, std::memory_order_relaxed);
                 host_.log("cluster: a message of " + std::to_string(next.bytes.size()) +
                           " bytes is larger than the broker takes; the other servers miss it");
@@ -528,7 +507,7 @@ ARKE_COLD_INLINE void node::publish_own(envelope::kind is, const std::string& ch
         const std::lock_guard lock{mutex_};
         for (const auto& each : endpoints_) e.number += each->size();
     }
-    static_cast<void>(carrier_->publish(channel, encode(e)));
+    static_cast<void>(carrier_.publish(channel, encode(e)));
 }
 
 ARKE_COLD_INLINE void node::set_state(bool degraded, std::string_view why) {
@@ -578,7 +557,7 @@ ARKE_COLD_INLINE void node::subscribed(std::uint64_t number) {
 
 ARKE_COLD_INLINE void node::check_broker(millis now) {
     if (!connected_ || now - std::max(asked_at_, echo_at_) < settings_.node_timeout.count()) return;
-    carrier_->reconnect();  // first: where it fails it is tried again
+    carrier_.reconnect();  // first: where it fails it is tried again
     connected_ = false;
     set_state(true, "the broker has not answered for " + std::to_string(settings_.node_timeout.count()) + " ms");
 }
@@ -867,7 +846,7 @@ ARKE_COLD_INLINE void node::end_waits(millis now) {
     const auto is_reached = [&](const pending_wait& a) {
         if (a.number == 0) return false;
         if (a.what == milestone::settled) return is_well && in_force >= a.number;
-        return echoed_ >= a.number && carrier_->waiting() == 0;
+        return echoed_ >= a.number && carrier_.waiting() == 0;
     };
     std::vector<std::pair<std::function<void(bool)>, bool>> over;
     std::erase_if(waits_, [&](pending_wait& a) {
@@ -896,17 +875,15 @@ ARKE_COLD_INLINE void node::give_up(millis now, std::string why) {
         return !closed_;
     }();
     if (!is_open) return;
-    if (carrier_ != nullptr) {
-        try {
-            awaited_.clear();
-            hand_on(now);
-            if (connected_) publish_own(envelope::kind::goodbye, own_channel());
-        } catch (...) {
-            // The others notice by the silence.
-        }
-        carrier_->close();
-        connected_ = false;
+    try {
+        awaited_.clear();
+        hand_on(now);
+        if (connected_) publish_own(envelope::kind::goodbye, own_channel());
+    } catch (...) {
+        // The others notice by the silence.
     }
+    carrier_.close();
+    connected_ = false;
     {
         const std::lock_guard lock{mutex_};
         closed_ = true;
@@ -946,9 +923,9 @@ ARKE_COLD_INLINE void node::add_metrics(cluster_metrics& to) const {
     to.duplicates = get(counts_.duplicates);
     to.late_answers = get(counts_.late_answers);
     to.degradations = get(counts_.degradations);
-    if (carrier_ == nullptr || !begun_) return;
-    const auto c = carrier_->counts();
-    to.waiting_bytes += carrier_->waiting();
+    if (!begun_) return;
+    const auto c = carrier_.counts();
+    to.waiting_bytes += carrier_.waiting();
     to.published = c.published;
     to.published_bytes = c.published_bytes;
     to.received = c.received;

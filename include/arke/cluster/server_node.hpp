@@ -23,7 +23,7 @@ class server_node final : public core::cluster_member,
                           private node_host,
                           public std::enable_shared_from_this<server_node> {
 public:
-    /// `carrier` may be null. `log` takes what is told to people; empty: the first endpoint's. begin() follows.
+    /// `log` takes what is told to people; empty: the first endpoint's. begin() follows.
     server_node(const core::cluster_place& place, std::unique_ptr<backplane> carrier, cluster_config settings,
                 std::function<void(std::string_view)> log = {});
 
@@ -31,7 +31,6 @@ public:
     void begin(const core::cluster_place& place);
 
     cluster::node& node() noexcept { return node_; }
-    io::asio_loop& loop() noexcept { return *loop_; }
     std::shared_ptr<server_events> events() { return {shared_from_this(), &events_}; }
 
     // core::cluster_member

@@ -30,14 +30,13 @@ ARKE_COLD_INLINE server_node::server_node(const core::cluster_place& place, std:
       log_{std::move(log)},
       act_here_{place.act_here},
       carrier_{std::move(carrier)},
-      node_{detail::with_name(std::move(settings)), *this, carrier_.get(), first_ != nullptr},
+      node_{detail::with_name(std::move(settings)), *this, *carrier_, first_ != nullptr},
       events_{node_, *loop_, first_ ? first_->settings().max_requests : config{}.max_requests,
               first_ ? first_->settings().max_json_depth : config{}.max_json_depth,
               [this](std::string_view line) { server_node::log(line); }} {}
 
 ARKE_COLD_INLINE void server_node::begin(const core::cluster_place& place) {
     for (const auto& e : place.endpoints) add(e);
-    if (!carrier_) return;
     timer_.emplace(loop_->context());
     loop_->post_to_strand([self = shared_from_this()] {
         if (self->closed_) return;
@@ -145,7 +144,7 @@ ARKE_COLD_INLINE void server_node::wake() noexcept {
 }
 
 ARKE_COLD_INLINE void server_node::work() {
-    if (closed_ || (carrier_ && !started_)) return;
+    if (closed_ || !started_) return;
     core::millis next = core::timing_wheel::never;
     const core::loop::turn guard{*loop_};
     try {
