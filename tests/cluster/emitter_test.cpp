@@ -131,6 +131,8 @@ TEST_CASE("an emitter's native messages are what servers' are") {
     CHECK(ann.client().receive() == "text");
     out->to("red").emit_message(as_bytes(std::string_view{"bytes as text"}));
     CHECK(ann.client().receive() == "bytes as text");
+    out->to("red").emit_message(message_view{"as it came"});
+    CHECK(ann.client().receive() == "as it came");
     CHECK_FALSE(ann.client().got_binary());
     CHECK_THROWS_AS(out->to("red").emit_message("\xFF"), std::invalid_argument);
     CHECK_THROWS_AS(out->to("red").emit_message(as_bytes(std::string_view{"\xFF"})), std::invalid_argument);
@@ -300,6 +302,33 @@ TEST_CASE("what no server could read is refused where it is said") {
     CHECK_THROWS_AS(out->to("red").emit("text", "\xFF"), std::invalid_argument);
     CHECK_THROWS_AS(out->servers().emit(""), std::invalid_argument);
     CHECK_THROWS_AS(emitter_at(at, {.cluster = {.prefix = ""}}), std::invalid_argument);
+}
+
+TEST_CASE("an emitter may be destroyed by its own log") {
+    // Its io_context was destroyed while its thread was within it, after a second of waiting for itself.
+    const meeting at{carrier::in_process};
+    at.in_process().set_reachable(false);
+    std::promise<void> ended;
+    std::unique_ptr<emitter> out;
+    out = emitter_at(at, {.log = [&](std::string_view) {
+                         if (!out) return;
+                         out.reset();
+                         ended.set_value();
+                     }});
+    const auto kept = out->to("red");
+    at.in_process().set_reachable(true);
+    REQUIRE(ended.get_future().wait_for(long_enough) == std::future_status::ready);
+    kept.emit("nobody");
+}
+
+TEST_CASE("an emitter's log that throws keeps nobody from hearing") {
+    three_servers city{carrier::in_process};
+    auto ann = city.connect(0, {"red"});
+    REQUIRE(city.settle());
+    const auto out = emitter_at(city.at(), {.log = [](std::string_view) { throw std::runtime_error{"no disk"}; }});
+    out->to("red").emit("hello");
+    CHECK(out->flush(long_enough));
+    CHECK(ann.client().receive() == "hello;0;");
 }
 
 TEST_CASE("an emitter's log tells of the broker") {

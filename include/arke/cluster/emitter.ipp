@@ -35,7 +35,7 @@ public:
                             emitter_config settings)
         : endpoint{std::move(settings.endpoint)}, has_binary_messages{settings.binary_messages} {
         if (context == nullptr) {
-            own_ = std::make_unique<boost::asio::io_context>(1);
+            own_ = std::make_shared<boost::asio::io_context>(1);
             context = own_.get();
         }
         loop_.reset(new detail::bare_loop{*context});
@@ -46,7 +46,7 @@ public:
         node->begin(place);
         if (!own_) return;
         work_.emplace(boost::asio::make_work_guard(*context));
-        thread_ = std::thread{[context] {
+        thread_ = std::thread{[context = own_] {
             // Without memory something is lost, and the rest goes on.
             while (!context->stopped()) {
                 try {
@@ -84,13 +84,14 @@ public:
         }
         work_.reset();
         if (!thread_.joinable()) return;
-        if (thread_.get_id() == std::this_thread::get_id())
-            thread_.detach();
-        else
+        if (can_wait())
             thread_.join();
+        else
+            thread_.detach();
     }
 
-    bool has_thread() const noexcept { return own_ != nullptr; }
+    /// Whether it has a thread, and that is another than the one that asks: it can wait for it.
+    bool can_wait() const noexcept { return own_ && thread_.get_id() != std::this_thread::get_id(); }
 
     ARKE_COLD bool flush(std::chrono::milliseconds timeout) {
         struct outcome {
@@ -116,7 +117,7 @@ public:
     std::shared_ptr<server_node> node;
 
 private:
-    std::unique_ptr<boost::asio::io_context> own_;
+    std::shared_ptr<boost::asio::io_context> own_;  // the thread's, too
     io::asio_loop_ptr loop_;
     std::optional<boost::asio::executor_work_guard<boost::asio::io_context::executor_type>> work_;
     std::thread thread_;
@@ -148,7 +149,7 @@ ARKE_COLD_INLINE emitter::emitter(boost::asio::io_context* context, std::unique_
 ARKE_COLD_INLINE emitter::~emitter() {
     if (!state_) return;
     try {
-        if (state_->has_thread()) static_cast<void>(flush(std::chrono::seconds{1}));
+        if (state_->can_wait()) static_cast<void>(flush(std::chrono::seconds{1}));
     } catch (...) {
         // No memory to wait with.
     }
