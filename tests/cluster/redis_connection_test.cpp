@@ -390,6 +390,8 @@ TEST_CASE("redis: at every split of what it says, the same is read") {
     CHECK(answers(message(100), 7) == "message " + std::string(100, 'x') + ", ");
     CHECK(answers(message(101), 7) == "broken: a message is larger than max_message_size");
     CHECK(answers(message(1), 7, 0) == "broken: it says what it was not asked");
+    // Before all of it has come: nobody makes it keep more than that.
+    CHECK(answers(message(200'000).substr(0, 120'000), 16'384) == "broken: a message is larger than max_message_size");
 }
 
 TEST_CASE("redis: what answers and is no Redis is told, and never believed") {

@@ -369,6 +369,43 @@ TEST_CASE("redis: without memory at any one time it goes on, if need be by new c
     CHECK_FALSE(struck);
 }
 
+TEST_CASE("redis: without memory for what is published or heard it is counted, or the connection made anew") {
+    const auto redis = broker::redis();
+    redis_scene s;
+    auto& a = s.join({.url = redis.url(), .reconnect_delay = 1ms, .max_reconnect_delay = 1ms});
+    std::uint64_t said = 0;
+    bool struck = true;
+    for (std::size_t nth = 0; struck; ++nth) {
+        REQUIRE(s.connects(a));
+        {
+            const memory_shortage shortage{nth};
+            for (int i = 0; i != 100; ++i) static_cast<void>(a.plane.publish("c", "x"));
+            struck = shortage.struck();
+        }
+        said += 100;
+        INFO(nth);
+        REQUIRE(s.until([&] { return a.plane.counts().published + a.plane.counts().lost == said; }));
+    }
+    CHECK(a.plane.counts().lost > 0);
+    CHECK(a.plane.counts().published > 0);
+
+    // The text of a message is the first thing that asks for memory.
+    arke::detail::redis_answers read{1'000};
+    read.feed("*3\r\n$7\r\nmessage\r\n$1\r\nc\r\n$100\r\n" + std::string(100, 'x') + "\r\n");
+    bool has_struck = false;
+    bool has_thrown = false;
+    {
+        const memory_shortage shortage{0};
+        try {
+            read.next();
+        } catch (const std::bad_alloc&) {
+            has_thrown = true;
+        }
+        has_struck = shortage.struck();  // never under the thread sanitizer
+    }
+    CHECK(has_thrown == has_struck);
+}
+
 TEST_CASE("redis: a message costs no memory of its own") {
     const auto redis = broker::redis();
     redis_scene s;
