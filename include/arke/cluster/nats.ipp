@@ -937,6 +937,7 @@ inline void nats_link::hand_on(natsConnection* c) {
         if (status == NATS_OK) {
             ++messages;
             bytes += sizes[1];
+            in_buffer_ += sizes[0] + sizes[1] + 20;
         } else if (status == NATS_MAX_PAYLOAD) {
             ++refused;  // the server takes less than when it was published
         } else {
@@ -944,7 +945,6 @@ inline void nats_link::hand_on(natsConnection* c) {
             break;
         }
         sending_at_ += sizeof sizes + sizes[0] + 1 + sizes[1];
-        in_buffer_ += sizes[0] + sizes[1] + 20;
         left += sizes[0] + sizes[1];
     }
     if (left == 0) return;
