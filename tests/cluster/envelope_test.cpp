@@ -156,6 +156,24 @@ TEST_CASE("what is of another version or of an unknown kind is newer; what is no
     CHECK(decode("", back) == decoded::malformed);
 }
 
+TEST_CASE("a number of more than 64 bits is malformed") {
+    envelope e;
+    e.is = kind::nodes;
+    e.number = ~std::uint64_t{0};
+    e.tag = "abcde";
+    auto bytes = encode(e);
+    envelope back;
+    REQUIRE(decode(bytes, back) == decoded::yes);
+    CHECK(back.number == ~std::uint64_t{0});
+    // Its last byte holds the topmost bit, and no more.
+    const auto last = bytes.find('\x01', bytes.find("\xFF\xFF\xFF"));
+    REQUIRE(last != std::string::npos);
+    bytes[last] = '\x02';
+    CHECK(decode(bytes, back) == decoded::malformed);
+    bytes[last] = '\xFF';
+    CHECK(decode(bytes, back) == decoded::malformed);
+}
+
 TEST_CASE("a text that is not UTF-8 would end the connections of browsers, so its envelope is malformed") {
     envelope back;
     auto e = aimed(kind::deliver);

@@ -424,15 +424,53 @@ TEST_CASE("what a handler of another server throws is logged, with the event") {
     journal log;
     config c;
     c.log = [&](std::string_view line) {
-        if (line.find("broken") != std::string_view::npos) log.add(std::string{line});
+        if (line.find("broken") != std::string_view::npos || line.find("std::exception") != std::string_view::npos)
+            log.add(std::string{line});
     };
     two p{carrier::in_process, c};
     p.b.cluster().on("throws", [](int) { throw std::runtime_error{"broken"}; });
+    p.b.cluster().on("throws a number", [] { throw 7; });
     p.start();
     p.a.cluster().emit("throws", 1);
     const auto line = log.wait(1);
     CHECK(line.find("server \"" + p.a.cluster().self().id + "\"") != std::string::npos);
     CHECK(line.find("\"throws\"") != std::string::npos);
+    p.a.cluster().emit("throws a number");
+    CHECK(log.wait(2).find("something that is no std::exception") != std::string::npos);
+}
+
+TEST_CASE("of several handlers of other servers the one that has an answer gives it, whichever is first") {
+    two p;
+    auto b = p.b.cluster();
+    b.on("double", [](int) -> asio::awaitable<void> { co_return; });
+    b.on("double", [](int n) { return 2 * n; });
+    b.on("triple", [](int n) { return 3 * n; });
+    b.on("triple", [](int) -> asio::awaitable<void> { co_return; });
+    p.start();
+    CHECK(said(p.a.cluster().to(b.self().id).ask<int>("double", 4, long_enough, asio::use_future)) == "8");
+    CHECK(said(p.a.cluster().to(b.self().id).ask<int>("triple", 4, long_enough, asio::use_future)) == "12");
+}
+
+TEST_CASE(
+    "a coroutine handler of other servers that is dropped where it waits has failed, and makes room for another") {
+    config c;
+    c.max_requests = 1;
+    two p{carrier::in_process, c};
+    auto b = p.b.cluster();
+    b.on("wait", []() -> asio::awaitable<int> {
+        co_await asio::async_initiate<const asio::use_awaitable_t<>&, void()>(
+            [](auto handler) {
+                const auto on = handler.get_executor();
+                asio::post(on, [h = std::make_unique<decltype(handler)>(std::move(handler))]() mutable { h.reset(); });
+            },
+            asio::use_awaitable);
+        co_return 1;
+    });
+    p.start();
+    for (int i = 0; i != 3; ++i) {
+        CHECK(said(p.a.cluster().to(b.self().id).ask<int>("wait", long_enough, asio::use_future)) ==
+              message_of(errc::handler_threw));
+    }
 }
 
 TEST_CASE("coroutine handlers of other servers have a bound, past which they refuse") {

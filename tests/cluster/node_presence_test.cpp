@@ -324,6 +324,13 @@ TEST_CASE("a question goes to all servers that are there, and names those who do
         a.made->add_metrics(counted);
         CHECK(counted.late_answers == 1);
     }
+    SECTION("all, for whom one that has answered and gone is none to wait for") {
+        a.made->received(one.hello(kind::goodbye), a.now);
+        CHECK(asked->heard_all == "OneOf(x y 3) OneOf(z 3) ");
+        answer.count = 1;
+        a.made->received(two.bytes(answer), a.now);
+        CHECK(asked->heard_all == "OneOf(x y 3) OneOf(z 3) TwoOf(z 1) done");
+    }
     SECTION("all, but one without a part of its answer") {
         // The end of the list came without the beginning, which the broker had dropped, and it was taken for the whole list.
         a.made->received(two.bytes(answer), a.now);

@@ -4,6 +4,7 @@
 #include <functional>
 #include <future>
 #include <memory>
+#include <new>
 #include <stdexcept>
 #include <string>
 #include <vector>
@@ -338,6 +339,7 @@ struct puppet {
         std::string refusal;
         std::atomic<int> asked{0};
         std::atomic<int> reconnects{0};
+        std::atomic<bool> has_no_memory{false};
         std::atomic<backplane_user*> user{nullptr};
     };
 
@@ -353,6 +355,7 @@ struct puppet {
             return true;
         }
         void subscribe(const std::vector<std::string>&, const std::vector<std::string>&, std::uint64_t) override {
+            if (by_->has_no_memory.exchange(false)) throw std::bad_alloc{};
             ++by_->asked;
         }
         void reconnect() override { ++by_->reconnects; }
@@ -389,6 +392,19 @@ TEST_CASE("a backplane that does not start is asked for nothing, and those here 
     CHECK(log.wait(1) == "cluster: degraded: there is no such file");
     s.stop();
     CHECK(p.by->asked == 0);
+}
+
+TEST_CASE("what a backplane had no memory for is asked of it again") {
+    puppet p;
+    p.by->has_no_memory = true;
+    journal log;
+    config c;
+    c.log = [&](std::string_view line) { log.add(std::string{line}); };
+    running_server s{quiet(loop_kind::automatic, c)};
+    s->cluster(p.hand());
+    s.start();
+    CHECK(log.wait(1) == "cluster: std::bad_alloc");
+    CHECK(eventually([&] { return p.by->asked == 1; }));
 }
 
 TEST_CASE("what comes on another thread waits for a busy loop up to a bound") {
