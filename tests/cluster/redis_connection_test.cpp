@@ -121,7 +121,7 @@ TEST_CASE("redis: publishing to a stopped broker never waits, and what waits is 
         s.context.poll();
         longest = std::max(longest, std::chrono::steady_clock::now() - began);
     }
-    CHECK(longest < 500ms);
+    CHECK(longest < 5s);  // one that waits does so until the server goes on
     CHECK(a.plane.waiting() > 32'000'000);
     CHECK(a.is_connected);  // the cluster finds it out
     redis.go_on();
