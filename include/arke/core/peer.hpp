@@ -50,7 +50,7 @@ public:
 
     bool is_over() const noexcept { return waiting.load(std::memory_order_relaxed) > max_waiting; }
 
-    /// Counts somebody at an address, and no more where they were counted before. False, and nothing, at max_per_address.
+    /// Counts somebody at an address, once. False, and nothing, at max_per_address.
     bool enter(const stream_user& who, const std::string& address);
 
     /// Whoever counted counts from now on as another: an HTTP session as the peer that it has become.
@@ -60,9 +60,13 @@ public:
 private:
     using count = std::unordered_map<std::string, std::size_t, arke::detail::keyed_hash, std::equal_to<>>;
 
+    /// One less.
+    void take_off(count::value_type& at) noexcept;
+
     std::mutex mutex_;
     count at_;
-    std::unordered_map<const stream_user*, count::iterator> who_;  // a node stays where it is
+    std::unordered_map<const stream_user*, count::value_type*>
+        who_;  // an element stays where it is, an iterator does not
 };
 
 /// What the peers of one endpoint have in common.

@@ -8,25 +8,23 @@
 
 namespace arke::core {
 
+ARKE_COLD_INLINE void server_load::take_off(count::value_type& at) noexcept {
+    if (--at.second == 0) at_.erase(at_.find(at.first));
+}
+
 ARKE_COLD_INLINE bool server_load::enter(const stream_user& who, const std::string& address) {
     if (max_per_address == 0) return true;
     const std::lock_guard lock{mutex_};
-    const auto before = who_.find(&who);
-    if (before != who_.end() && before->second->first == address) return true;
-    const auto at = at_.try_emplace(address, 0).first;
-    if (at->second >= max_per_address) return false;
-    if (before != who_.end()) {
-        if (--before->second->second == 0) at_.erase(before->second);
-        before->second = at;
-    } else {
-        try {
-            who_.emplace(&who, at);
-        } catch (...) {
-            if (at->second == 0) at_.erase(at);
-            throw;
-        }
+    if (who_.contains(&who)) return true;
+    auto& at = *at_.try_emplace(address, 0).first;
+    if (at.second >= max_per_address) return false;
+    ++at.second;
+    try {
+        who_.emplace(&who, &at);
+    } catch (...) {
+        take_off(at);
+        throw;
     }
-    ++at->second;
     return true;
 }
 
@@ -44,7 +42,7 @@ ARKE_COLD_INLINE void server_load::leave(const stream_user& who) noexcept {
     const std::lock_guard lock{mutex_};
     const auto found = who_.find(&who);
     if (found == who_.end()) return;
-    if (--found->second->second == 0) at_.erase(found->second);
+    take_off(*found->second);
     who_.erase(found);
 }
 
