@@ -269,6 +269,54 @@ TEST_CASE("a peer that is slowed and answers is not taken for dead") {
     CHECK(server.is_connected("anna"));
 }
 
+TEST_CASE("who is held to a rate and reads slowly gets all that waited, and then on_drain is told") {
+    scripted_server server{{.max_messages_per_second = 10, .message_burst = 2}};
+    std::vector<std::string> drained;
+    server.on_drain([&](connection& c) { drained.push_back(c.id()); });
+    auto& anna = server.connect("anna");
+    server.settle();
+    anna.reads_only(5);
+    for (int n = 0; n != 3; ++n) {
+        server.to("anna").emit_message(line(10));
+        server.settle();
+    }
+    CHECK(anna.self().buffered_amount() == 3 * 12 - 5);
+    anna.reads_everything();
+    CHECK(anna.heard() == "text(xxxxxxxxxx) text(xxxxxxxxxx) text(xxxxxxxxxx)");
+    CHECK(drained == std::vector<std::string>{"anna"});
+}
+
+// What was held back stood before the close frame: a slowed peer was always cut at close_timeout.
+TEST_CASE("a slowed peer that is told goodbye is heard to its close frame, whatever it has said too much") {
+    const bool in_batches = GENERATE(false, true);
+    scripted_server server{{.max_messages_per_second = 1, .message_burst = 1}, 1, 16 * 1024, in_batches};
+    echo(server);
+    auto& anna = server.connect("anna");
+    anna.sends(numbers(0, 100));
+    CHECK(anna.heard() == heard_numbers(0, 1));
+    server.disconnect("anna");
+    CHECK(anna.heard() == "close(1000)");
+    anna.sends(numbers(100, 100));
+    anna.closes(1000);
+    CHECK(anna.heard() == "");
+    server.pass(20ms);
+    CHECK(anna.heard() == "end");
+    // One who has not said too much before that, and does now.
+    auto& ben = server.connect("ben");
+    ben.sends(numbers(0, 1));
+    CHECK(ben.heard() == heard_numbers(0, 1));
+    server.disconnect("ben");
+    CHECK(ben.heard() == "close(1000)");
+    ben.sends(numbers(1, 100));
+    ben.closes(1000);
+    CHECK(ben.heard() == "end");
+    ben.hangs_up();
+    anna.hangs_up();
+    CHECK(anna.heard() == "closed");
+    CHECK(of(server).close_timeouts == 0);
+    CHECK(server.is_freed(anna));
+}
+
 TEST_CASE("what came with the handshake counts too") {
     scripted_server server{{.max_messages_per_second = 10, .message_burst = 2}};
     echo(server);

@@ -233,3 +233,17 @@ TEST_CASE("a flood over a socket is read no faster than its rate") {
     one.send("still here");
     CHECK(one.receive() == "still here");
 }
+
+// Its answer was held back like all that it says, and it was cut.
+TEST_CASE("who is held to a rate is told goodbye like all others, also while it is slowed") {
+    running_server net{quiet(GENERATE(from_range(all_loops())), {.max_messages_per_second = 1, .message_burst = 1})};
+    net->on_message([](connection& who, message_view m) { who.emit_message(m); });
+    net.start();
+    client one{net.port()};
+    one.send("first");
+    one.send("too soon");
+    CHECK(one.receive() == "first");
+    net->stop();
+    CHECK(one.receive() == "close(1001 the server stops)");
+    CHECK(net.wait() == "");
+}

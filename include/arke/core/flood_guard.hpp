@@ -43,13 +43,18 @@ public:
     void on_stop() override { peer_->tell<&stream_user::on_stop>(); }
 
     // transport, towards the peer
-    send_result send(std::span<const segment> pieces) override { return transport_->send(pieces); }
-    void queue(segment piece) override { transport_->queue(piece); }
-    void set_user(stream_user_ptr user) override { transport_->set_user(std::move(user)); }
-    void pause_reads(bool pause) override;
+    send_result send(std::span<const segment> pieces) override {
+        look_after_close();
+        return transport_->send(pieces);
+    }
+    void queue(segment piece) override {
+        look_after_close();
+        transport_->queue(piece);
+    }
+    void set_user(stream_user_ptr) override {}  // a peer asks for neither
+    void pause_reads(bool) override {}
     void shutdown() override { transport_->shutdown(); }
     void close(bool reset) override;
-    tls_session_ptr tls() const override { return transport_->tls(); }
 
 private:
     /// Where in a frame the bytes stand that were handed on.
@@ -82,6 +87,12 @@ private:
     void look_after_wants() noexcept { has_wants_ = !holding_ && transport_ != nullptr && peer_->has_wants(); }
     void schedule();
 
+    /// From the goodbye on nothing is held back: only the other end's close frame is waited for, behind what it said too much.
+    bool is_over() const noexcept { return !peer_->is_open(); }
+    void look_after_close() noexcept {
+        if (holding_ && is_over()) peer_->on_loop().timers().schedule(*this, peer_->on_loop().now());
+    }
+
     peer_ptr peer_;
     transport* transport_ = nullptr;
     rate messages_;
@@ -91,9 +102,7 @@ private:
     frame_position at_;
     std::string held_;
     bool holding_ = false;
-    bool paused_ = false;  // by the peer
     bool end_waits_ = false;
-    bool off_ = false;  // the peer was closed for it: it is only waited for its close frame
 };
 
 }  // namespace arke::core

@@ -54,7 +54,7 @@ ARKE_COLD_INLINE flood_guard::~flood_guard() {
 }
 
 ARKE_COLD_INLINE std::size_t flood_guard::take(std::span<const char> bytes) noexcept {
-    if (off_) return bytes.size();
+    if (is_over()) return bytes.size();
     const auto now = peer_->on_loop().now();
     std::size_t most = bytes.size();
     if (bytes_.is_bounded())
@@ -86,19 +86,12 @@ ARKE_COLD_INLINE std::span<char> flood_guard::hand_on(std::span<char> bytes) {
         if (!now.empty()) peer_->tell<&stream_user::on_bytes>(now);
         if (transport_ == nullptr) return {};
         if (bytes.empty() || peer_->owner().settings().on_flood == flood::slow) break;
-        // From now on all is handed on, so that its close frame is found.
-        off_ = true;
         peer_->close(close_code::policy_violation, "too much at once", errc::flooded);
     }
     return bytes;
 }
 
 ARKE_COLD_INLINE void flood_guard::on_bytes(std::span<char> bytes) {
-    if (holding_) {
-        // What the loop had read before it heard of the pause.
-        held_.append(bytes.data(), bytes.size());
-        return;
-    }
     if (const auto rest = hand_on(bytes); !rest.empty()) hold(rest);
     look_after_wants();
 }
@@ -122,7 +115,7 @@ ARKE_COLD_INLINE void flood_guard::schedule() {
 }
 
 ARKE_COLD_INLINE void flood_guard::on_timer(millis) {
-    if (!holding_ || paused_ || transport_ == nullptr) return;
+    if (!holding_ || transport_ == nullptr) return;
     // The peer may be closed meanwhile.
     auto held = std::move(held_);
     const auto rest = hand_on({held.data(), held.size()});
@@ -135,26 +128,20 @@ ARKE_COLD_INLINE void flood_guard::on_timer(millis) {
     holding_ = false;
     held_ = {};
     look_after_wants();
-    transport_->pause_reads(paused_);
+    transport_->pause_reads(false);
     if (end_waits_ && transport_ != nullptr) peer_->tell<&stream_user::on_end>(error_code{});
-}
-
-ARKE_COLD_INLINE void flood_guard::pause_reads(bool pause) {
-    paused_ = pause;
-    if (!holding_) return transport_->pause_reads(pause);
-    if (!pause) schedule();
 }
 
 ARKE_COLD_INLINE std::span<char> flood_guard::wanted() noexcept {
     if (holding_ || transport_ == nullptr) return {};
     auto own = peer_->wanted();
-    if (off_ || !bytes_.is_bounded() || own.empty()) return own;
+    if (is_over() || !bytes_.is_bounded() || own.empty()) return own;
     const auto tokens = std::max<std::int64_t>(byte_tokens_.tokens(bytes_, peer_->on_loop().now()), 0);
     return own.first(std::min(own.size(), static_cast<std::size_t>(tokens)));
 }
 
 ARKE_COLD_INLINE void flood_guard::on_filled(std::size_t count) {
-    if (!off_) {
+    if (!is_over()) {
         at_.pass(count);
         if (bytes_.is_bounded()) byte_tokens_.take(static_cast<std::int64_t>(count));
     }
