@@ -29,6 +29,22 @@ TEST_CASE("a transcript tells what is no frame of a server") {
     CHECK(transcript("\x83\x01x") == "garbage");
     CHECK(transcript("\x81\x03x") == "...");
     CHECK(transcript("\x81\x7E\x01") == "...");
+    CHECK(testing::transcript("\x81\x02zz", {}) == "garbage");
+    CHECK(testing::transcript("\x81\x05"
+                              "as7 x\x81\x02rx",
+                              {}) == "answer 7(x) garbage");
+}
+
+TEST_CASE("a client that has agreed on compression tells what it cannot inflate") {
+    scripted_server server{{.compression = {.enabled = true}}};
+    auto& anna = server.connect_deflating("anna");
+    server.to("anna").emit_message("hello");
+    CHECK(anna.heard() == "text(hello)");
+    server.in_turn([&] {
+        const std::string_view frame{"\xC1\x02\xFF\xFF"};
+        anna.stream().send({&frame, 1});
+    });
+    CHECK(anna.heard() == "garbage");
 }
 
 TEST_CASE("what a connection is told outside of a turn leaves with the next one") {

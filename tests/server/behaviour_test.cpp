@@ -316,6 +316,23 @@ TEST_CASE("work posted to get_executor runs one at a time with the handlers") {
     CHECK(seen.wait(1) == "posted");
 }
 
+TEST_CASE("what runs on the executor uses a connection as a handler does: what it says of rooms is true at once") {
+    journal seen;
+    running_server net{quiet(GENERATE(from_range(all_loops())))};
+    net->on_leave([&](connection&, std::string_view room) { seen.add("left:" + std::string{room}); });
+    net->on("later", [&](connection& c) {
+        boost::asio::post(c.get_executor(), [&c, &seen] {
+            seen.add(c.join("tea") ? "in" : "not in");
+            seen.add(c.leave("tea") ? "out" : "was not in");
+            seen.add(c.leave("tea") ? "out" : "was not in");
+        });
+    });
+    net.start();
+    client one{net.port()};
+    one.emit("later");
+    CHECK(seen.wait(4) == "in left:tea out was not in");
+}
+
 TEST_CASE("stop() before listen, before run, twice and from another thread") {
     const auto loop = GENERATE(from_range(all_loops()));
     SECTION("before listen") {

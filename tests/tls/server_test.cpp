@@ -442,6 +442,11 @@ TEST_CASE("what cannot work is refused by a sentence that says what to do") {
                     .client_ca = good.chain}),
         "has both client_ca_file and client_ca");
     has(refusal_of({.verify_clients = client_certificates::require, .client_ca = good.chain}), "certificates is empty");
+    has(refusal_of({.certificates = {good},
+                    .verify_clients = client_certificates::require,
+                    .client_ca_file = "a",
+                    .client_ca = good.chain}),
+        "has both client_ca_file and client_ca");
     has(refusal_of(
             {.certificates = {good}, .verify_clients = client_certificates::require, .client_ca_file = "/nowhere"}),
         "client_ca_file \"/nowhere\" cannot be read");
