@@ -444,9 +444,12 @@ private:
         if (time.count() == 0) time = settings_.queue_ttl;
         const auto now = loop_->now();
         if (time.count() > 0) e.due = now + time.count();
+        const auto due = e.due;
         const auto what = e.what;
-        switch (queue_.add(e, now, [this](core::waiting_room::entry& late) { drop(late, errc::ask_timeout); })) {
-            case core::waiting_room::added::yes: break;
+        const auto how = queue_.add(e, now, [this](core::waiting_room::entry& late) { drop(late, errc::ask_timeout); });
+        waiting_ = queue_.size();
+        switch (how) {
+            case core::waiting_room::added::yes: return watch_for_late(due);
             case core::waiting_room::added::not_ready: return drop(e, errc::disconnected);
             case core::waiting_room::added::full:
                 if (!e.request) {
@@ -458,8 +461,6 @@ private:
                 }
                 return drop(e, errc::queue_full);
         }
-        waiting_ = queue_.size();
-        watch_for_late();
     }
 
     ARKE_COLD void drop(core::waiting_room::entry& e, errc why) {
@@ -469,14 +470,15 @@ private:
 
     ARKE_COLD void pump() {
         while (phase_ == phase::open && current_ && !current_->is_lagging()) {
-            while (auto late = queue_.take_late(loop_->now())) drop(*late, errc::ask_timeout);
             auto e = queue_.take();
             waiting_ = queue_.size();
             if (!e) {
                 if (closing_) close_now();
                 return;
             }
-            if (e->request)
+            if (e->due <= loop_->now())
+                drop(*e, errc::ask_timeout);
+            else if (e->request)
                 put_request(current_, std::move(e->request), e->what,
                             std::chrono::milliseconds{std::max<core::millis>(1, e->due - loop_->now())});
             else
@@ -485,8 +487,7 @@ private:
     }
 
     /// Who waits for an answer hears in time that none comes.
-    ARKE_COLD void watch_for_late() {
-        const auto due = queue_.next_due();
+    ARKE_COLD void watch_for_late(core::millis due) {
         if (due == core::timing_wheel::never || due >= watched_) return;
         watched_ = due;
         late_timer_->expires_at(std::chrono::steady_clock::time_point{std::chrono::milliseconds{due}});
@@ -495,9 +496,10 @@ private:
             if (ec || !self) return;
             const core::loop::turn guard{*self->loop_};
             self->watched_ = core::timing_wheel::never;
-            while (auto late = self->queue_.take_late(self->loop_->now())) self->drop(*late, errc::ask_timeout);
+            self->queue_.take_late(self->loop_->now(),
+                                   [&](core::waiting_room::entry& late) { self->drop(late, errc::ask_timeout); });
             self->waiting_ = self->queue_.size();
-            self->watch_for_late();
+            self->watch_for_late(self->queue_.next_due());
         }));
     }
 
@@ -757,7 +759,9 @@ namespace arke {
 
 ARKE_INLINE void client::emit_message(std::string_view text) { deliver(detail::native_text(text)); }
 
-ARKE_INLINE void client::emit_message(bytes_view data) { deliver(detail::native_bytes(settings().binary_messages, data)); }
+ARKE_INLINE void client::emit_message(bytes_view data) {
+    deliver(detail::native_bytes(settings().binary_messages, data));
+}
 
 #ifdef ARKE_SEPARATE_COMPILATION
 template boost::asio::any_io_executor detail::executor_of<boost::asio::any_io_executor>(const detail::client_state&);

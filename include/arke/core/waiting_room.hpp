@@ -39,41 +39,48 @@ public:
     std::size_t size() const noexcept { return entries_.size(); }
     std::size_t bytes() const noexcept { return bytes_; }
 
-    /// Takes an entry. Of those that say only the newest it replaces an older one. Where it is full, what is late goes first, to
-    /// late(entry).
+    /// Takes an entry. Of those that say only the newest it takes the place of an older one; where it has no room, the older one
+    /// stays. Where it is full, what is late goes first, to late(entry).
     template <class Late>
     added add(entry& e, millis now, Late&& late) {
         const auto out = e.what->view();
         if (out.how == urgency::now_or_never) return added::not_ready;
-        if (out.how == urgency::latest_only) {
-            const auto older = std::find_if(entries_.begin(), entries_.end(), [&](const entry& o) {
-                const auto said = o.what->view();
-                return said.how == urgency::latest_only && said.event.name == out.event.name && said.key == out.key;
-            });
-            if (older != entries_.end()) remove(older);
-        }
         const auto size = size_of(out);
-        const auto is_full = [&] { return entries_.size() >= bounds_.messages || bytes_ + size > bounds_.bytes; };
+        auto older = find_older(out);
+        const auto is_full = [&] {
+            const bool takes_place = older != entries_.size();
+            const auto freed = takes_place ? size_of(entries_[older].what->view()) : 0;
+            return entries_.size() - (takes_place ? 1 : 0) >= bounds_.messages || bytes_ - freed + size > bounds_.bytes;
+        };
         if (is_full()) {
-            while (auto gone = take_late(now)) late(*gone);
+            take_late(now, late);
+            older = find_older(out);
             if (is_full()) return added::full;
         }
+        const bool takes_place = older != entries_.size();
         entries_.push_back(std::move(e));
         bytes_ += size;
+        if (takes_place) remove(older);
         return added::yes;
     }
 
     /// The first; nothing when there is none.
     std::optional<entry> take() {
         if (entries_.empty()) return std::nullopt;
-        return remove(entries_.begin());
+        return remove(0);
     }
 
-    /// One for which it is too late.
-    std::optional<entry> take_late(millis now) {
-        const auto late = std::find_if(entries_.begin(), entries_.end(), [&](const entry& e) { return e.due <= now; });
-        if (late == entries_.end()) return std::nullopt;
-        return remove(late);
+    /// Gives out, to late(entry), all those for which it is too late.
+    template <class Late>
+    void take_late(millis now, Late&& late) {
+        const auto is_late = [now](const entry& e) { return e.due <= now; };
+        // Most are looked at in vain; those that are late leave from the front, however many they are.
+        if (std::none_of(entries_.begin(), entries_.end(), is_late)) return;
+        auto left = std::stable_partition(entries_.begin(), entries_.end(), is_late) - entries_.begin();
+        for (; left != 0; --left) {
+            auto e = remove(0);
+            late(e);
+        }
     }
 
     /// When the next is too late.
@@ -86,7 +93,18 @@ public:
 private:
     static std::size_t size_of(const outgoing& out) noexcept { return out.event.name.size() + out.event.data.size(); }
 
-    entry remove(std::deque<entry>::iterator at) {
+    /// The place of the one that says the same and is to be replaced; size() where there is none.
+    std::size_t find_older(const outgoing& out) const noexcept {
+        if (out.how != urgency::latest_only) return entries_.size();
+        const auto found = std::find_if(entries_.begin(), entries_.end(), [&](const entry& e) {
+            const auto said = e.what->view();
+            return said.how == urgency::latest_only && said.event.name == out.event.name && said.key == out.key;
+        });
+        return static_cast<std::size_t>(found - entries_.begin());
+    }
+
+    entry remove(std::size_t place) {
+        const auto at = entries_.begin() + static_cast<std::ptrdiff_t>(place);
         auto taken = std::move(*at);
         bytes_ -= size_of(taken.what->view());
         entries_.erase(at);
