@@ -142,12 +142,13 @@ public:
         loop_->dispatch([this, request = std::move(request)]() mutable {
             if (gone_) return;
             if (!request) wants_ = true;
-            if (phase_ == phase::open) {
+            if (is_open() && !closing_) {
                 if (request) later(std::move(request), {});
                 return;
             }
             if (request) connecting_.push_back(std::move(request));
-            if (phase_ == phase::connecting) return;
+            anew_ = phase_ == phase::open;  // it is ending
+            if (anew_ || phase_ == phase::connecting) return;
             again_.reset();
             attempt();
         });
@@ -359,6 +360,11 @@ private:
         closing_.reset();
         timer_->cancel();
         ++timer_number_;
+        if (std::exchange(anew_, false)) {
+            comes_back_ = true;
+            again_.reset();
+            return attempt();
+        }
         comes_back_ = wants_ && core::comes_back_after(code) && come_back_later();
         if (comes_back_) return;
         phase_ = phase::ended;
@@ -384,8 +390,9 @@ private:
     }
 
     ARKE_COLD void end(close_code code, const std::string& reason) {
-        wants_ = false;
+        wants_ = anew_ = false;
         if (phase_ == phase::open) {
+            for (auto& each : std::exchange(connecting_, {})) later(std::move(each), errc::disconnected);
             pump();
             if (!current_) return;
             if (queue_.empty()) return current_->close(code, reason);
@@ -409,7 +416,7 @@ private:
     ARKE_COLD void say_goodbye() {
         const core::loop::turn guard{*loop_};
         gone_ = true;
-        wants_ = false;
+        wants_ = anew_ = false;
         stop_attempt();
         if (current_) current_->close(close_code::going_away, {});
         current_.reset();
@@ -429,7 +436,8 @@ private:
 
     // --- speaking; in a turn
 
-    bool speaks_at_once() const noexcept { return phase_ == phase::open && current_ && queue_.empty() && !closing_; }
+    bool is_open() const noexcept { return phase_ == phase::open && current_ && current_->is_open(); }
+    bool speaks_at_once() const noexcept { return is_open() && queue_.empty() && !closing_; }
 
     void send(const outgoing& out) {
         std::string why;
@@ -440,7 +448,7 @@ private:
 
     /// Has it wait; `time` is how long it may, or zero.
     ARKE_COLD void add(core::waiting_room::entry e, std::chrono::milliseconds time) {
-        if (phase_ == phase::ended || closing_) return drop(e, errc::disconnected);
+        if (phase_ == phase::ended || (closing_ && !anew_)) return drop(e, errc::disconnected);
         if (time.count() == 0) time = settings_.queue_ttl;
         const auto now = loop_->now();
         if (time.count() > 0) e.due = now + time.count();
@@ -469,7 +477,7 @@ private:
     }
 
     ARKE_COLD void pump() {
-        while (phase_ == phase::open && current_ && !current_->is_lagging()) {
+        while (is_open() && !current_->is_lagging()) {
             auto e = queue_.take();
             waiting_ = queue_.size();
             if (!e) {
@@ -595,6 +603,7 @@ private:
     // On the loop.
     phase phase_ = phase::fresh;
     bool wants_ = false;       // to come back
+    bool anew_ = false;        // to connect again once the connection that is ending has ended
     bool comes_back_ = false;  // after the connection that was lost last
     bool was_open_ = false;
     bool is_again_ = false;

@@ -19,6 +19,7 @@
 
 #include <boost/asio/co_spawn.hpp>
 #include <boost/asio/detached.hpp>
+#include <boost/asio/post.hpp>
 #include <boost/asio/steady_timer.hpp>
 #include <boost/asio/use_awaitable.hpp>
 #include <boost/asio/use_future.hpp>
@@ -225,6 +226,100 @@ TEST_CASE("an answer that comes too late is dropped, and the next question gets 
     go.set_value();
     CHECK(heard.wait(1) == "answering1");
     CHECK(outcome(c.ask<int>("late", 2, 5s, asio::use_future)) == "2");
+}
+
+// connect() behind disconnect() found the connection that was ending, and took itself for done: the client stayed away. What was
+// said in between went to that connection, and was neither sent nor counted.
+TEST_CASE("disconnect() and then connect() is a new connection, and what is said from then on goes there") {
+    const auto loop = GENERATE(from_range(all_loops()));
+    journal heard;
+    running_server net{quiet(loop)};
+    net->on("say", [&](const std::string& text) { heard.add(text); });
+    net.start();
+    arke::client c{url_of(net), on_loop(loop)};
+    c.on_connect([&] { heard.add("here"); });
+    c.on_disconnect([&](close_code, std::string_view, bool again) {
+        heard.add(again ? "again" : "gone");
+        c.emit("say", again ? "between" : "never");
+    });
+    c.start();
+    REQUIRE(heard.wait(1) == "here");
+    // In one turn, as a handler does it.
+    const auto turn = [&](auto f) {
+        asio::post(c.get_executor(), [&, f] { c.handle().run([f](connection&) { f(); }); });
+    };
+    turn([&] {
+        c.emit("say", "before");
+        c.disconnect();
+        c.connect();
+        c.emit("say", "after");
+    });
+    // What the server hears may be written down before or after the client's own end.
+    const auto twice = heard.wait(6);
+    CHECK((twice == "here again before here after between" || twice == "here before again here after between"));
+    CHECK(c.dropped() == 0);
+
+    turn([&] {
+        c.disconnect();
+        c.async_connect([&](arke::error_code ec) { heard.add(ec ? ec.message() : "connected"); });
+    });
+    CHECK(heard.wait(10).ends_with("again here connected between"));
+    // One that is connected has nothing to wait for, and stays.
+    c.async_connect([&](arke::error_code ec) { heard.add(ec ? ec.message() : "still"); });
+    CHECK(heard.wait(11).ends_with(" still"));
+
+    turn([&] {
+        c.disconnect();
+        c.async_connect([&](arke::error_code ec) { heard.add(ec == errc::disconnected ? "given up" : "what?"); });
+        c.disconnect();
+    });
+    CHECK(heard.wait(13).ends_with(" still gone given up"));
+    CHECK(eventually([&] { return c.dropped() == 1; }));
+}
+
+TEST_CASE("disconnect() waits for what is said before it as long as close_timeout, and drops the rest then") {
+    const auto loop = GENERATE(from_range(all_loops()));
+    const bool reads_in_time = GENERATE(true, false);
+    CAPTURE(reads_in_time);
+    journal seen;
+    journal heard;
+    std::promise<void> go;
+    std::atomic<int> count{0};
+    running_server net{quiet(loop, {.max_message_size = 1 << 20})};
+    net->on("part", [&, gone = go.get_future().share()](const std::string&) {
+        if (++count != 1) return;
+        seen.add("busy");
+        gone.wait();
+    });
+    net->on_disconnect(
+        [&](connection&, close_code code, std::string_view) { seen.add(std::to_string(static_cast<int>(code))); });
+    net.start();
+    arke::client c{url_of(net),
+                   on_loop(loop, {.max_queue_bytes = 32 << 20, .close_timeout = reads_in_time ? 20'000ms : 50ms})};
+    c.on_disconnect([&](close_code code, std::string_view reason, bool) {
+        heard.add(std::to_string(static_cast<int>(code)) + std::string{reason});
+    });
+    // More than the buffers of two sockets take.
+    const std::string part(256 << 10, 'x');
+    for (int i = 0; i != 96; ++i) c.emit("part", part);
+    c.start();
+    REQUIRE(seen.wait(1) == "busy");
+    c.disconnect(close_code{4001}, "bye");
+    c.emit("part", "too late");
+    REQUIRE(eventually([&] { return c.dropped() == 1; }));
+    CHECK(c.waiting() > 0);
+    if (reads_in_time) {
+        go.set_value();
+        CHECK(heard.wait(1) == "4001bye");
+        CHECK(seen.wait(2) == "busy 4001");
+        CHECK(count == 96);
+        CHECK(c.dropped() == 1);
+    } else {
+        CHECK(heard.wait(1) == "4001bye");
+        CHECK(eventually([&] { return c.waiting() == 0; }));
+        CHECK(c.dropped() > 1);
+        go.set_value();
+    }
 }
 
 TEST_CASE("a thousand open questions: each completes once when the connection ends, however it ends") {
