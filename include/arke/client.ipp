@@ -170,7 +170,19 @@ public:
         own_->restart();
         const auto work = boost::asio::make_work_guard(*own_);
         connect(nullptr);
-        own_->run();
+        for (;;) {
+            // What users post to get_executor() may throw. In a thread of its own there is nobody else to hear it, and it goes on.
+            try {
+                own_->run();
+                return;
+            } catch (const std::exception& e) {
+                if (!stays_) throw;
+                endpoint_->try_to_log([&] { return std::string{"work on a client's executor threw: "} + e.what(); });
+            } catch (...) {
+                if (!stays_) throw;
+                endpoint_->try_to_log([] { return std::string{"work on a client's executor threw"}; });
+            }
+        }
     }
 
     ARKE_COLD void start() {
@@ -184,7 +196,6 @@ public:
             // A handler may destroy the client, which asks thread_: not before it stands there.
             self->thread_mutex_.lock();
             self->thread_mutex_.unlock();
-            // What users post to get_executor() may throw.
             try {
                 self->run();
             } catch (const std::exception& e) {

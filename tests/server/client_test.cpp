@@ -322,6 +322,30 @@ TEST_CASE("disconnect() waits for what is said before it as long as close_timeou
     }
 }
 
+// The client's thread ended with it: nothing was sent any more, and to destroy the client left its connection open for good.
+TEST_CASE("what work on the executor throws comes out of run(); the thread of start() logs it and goes on") {
+    const auto loop = GENERATE(from_range(all_loops()));
+    running_server net{quiet(loop)};
+    net->on("buy", [](int n) { return n * 7; });
+    net.start();
+    {
+        journal log;
+        client_config settings;
+        settings.log = [&](std::string_view line) { log.add(std::string{line}); };
+        arke::client c{url_of(net), on_loop(loop, settings)};
+        c.start();
+        CHECK(outcome(c.ask<int>("buy", 6, 5s, asio::use_future)) == "42");
+        asio::post(c.get_executor(), [] { throw std::runtime_error{"mine"}; });
+        asio::post(c.get_executor(), [] { throw 1; });
+        CHECK(outcome(c.ask<int>("buy", 7, 5s, asio::use_future)) == "49");
+        CHECK(log.text() == "work on a client's executor threw: mine work on a client's executor threw");
+    }
+    CHECK(eventually([&] { return net->size() == 0; }));
+    arke::client c{url_of(net), on_loop(loop)};
+    asio::post(c.get_executor(), [] { throw std::runtime_error{"mine"}; });
+    CHECK_THROWS_WITH(c.run(), "mine");
+}
+
 TEST_CASE("a thousand open questions: each completes once when the connection ends, however it ends") {
     const auto loop = GENERATE(from_range(all_loops()));
     const bool by_server = GENERATE(true, false);
