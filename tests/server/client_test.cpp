@@ -322,6 +322,82 @@ TEST_CASE("disconnect() waits for what is said before it as long as close_timeou
     }
 }
 
+TEST_CASE("handlers of a client that throw are reported, its listeners that throw are logged, and it goes on") {
+    asio::io_context context;
+    journal log;
+    client_config settings;
+    settings.log = [&](std::string_view line) { log.add(std::string{line}); };
+    arke::client c{context, "ws://127.0.0.1:9", settings};
+    std::string told;
+    const auto ask = [&](auto throws) {
+        bool done = false;
+        c.ask<int>("unheard", 1ms, [&](arke::error_code, int) {
+            done = true;
+            throws();
+        });
+        while (!done) context.run_one();
+    };
+    const auto listens =
+        c.on_error([&](const error_report& e) { told += e.code.message() + ":" + std::string{e.detail}; });
+    ask([] { throw std::runtime_error{"mine"}; });
+    CHECK(told == message_of(errc::handler_threw) + ":mine");
+    const auto angry = c.on_error([](const error_report&) { throw 2; });
+    ask([] { throw 1; });
+    CHECK(told.ends_with(":something that is no std::exception"));
+    CHECK(log.text() == "on_error of a client threw");
+
+    // Whoever was taken off hears no more; with nobody left it is logged.
+    CHECK(c.off(listens));
+    CHECK(c.off(angry));
+    CHECK_FALSE(c.off(angry));
+    told.clear();
+    ask([] { throw std::runtime_error{"unheard"}; });
+    CHECK(told.empty());
+    CHECK(log.text() == "on_error of a client threw client of 127.0.0.1:9: unheard");
+}
+
+TEST_CASE("handlers of an event can be taken off a client") {
+    asio::io_context context;
+    running_server net{quiet(loop_kind::automatic)};
+    net->on_connection([](connection& c) {
+        c.emit("a", 1);
+        c.emit("b", 2);
+    });
+    net.start();
+    arke::client c{context, url_of(net), on_loop(loop_kind::automatic)};
+    std::string heard;
+    c.on("a", [&](int) { heard += "a"; });
+    c.on("b", [&](int) { heard += "b"; });
+    c.off("a");
+    c.connect();
+    const auto end = std::chrono::steady_clock::now() + arke::test::patience;
+    while (heard.empty() && std::chrono::steady_clock::now() < end) context.run_one_for(100ms);
+    CHECK(heard == "b");
+}
+
+TEST_CASE("run() and start() say what is wrong with calling them") {
+    asio::io_context context;
+    const auto refusal = [](auto f) {
+        try {
+            f();
+            return std::string{"none"};
+        } catch (const std::logic_error& e) {
+            return std::string{e.what()};
+        }
+    };
+    arke::client guest{context, "ws://127.0.0.1:9", on_loop(loop_kind::automatic)};
+    CHECK(refusal([&] { guest.run(); }).find("run(): this client lives in your io_context") != std::string::npos);
+    CHECK(refusal([&] { guest.start(); }).find("start(): this client lives in your io_context") != std::string::npos);
+
+    arke::client c{"ws://127.0.0.1:9", on_loop(loop_kind::automatic)};
+    c.start();
+    CHECK(refusal([&] { c.start(); }).find("has its thread already") != std::string::npos);
+    std::promise<void> runs;
+    asio::post(c.get_executor(), [&] { runs.set_value(); });
+    runs.get_future().wait();
+    CHECK(refusal([&] { c.run(); }).find("is running already") != std::string::npos);
+}
+
 // The client's thread ended with it: nothing was sent any more, and to destroy the client left its connection open for good.
 TEST_CASE("what work on the executor throws comes out of run(); the thread of start() logs it and goes on") {
     const auto loop = GENERATE(from_range(all_loops()));
@@ -656,12 +732,17 @@ TEST_CASE("where the server chooses no subprotocol the client speaks the events 
     int price = 0;
     c.on("price", [&](int n) { price = n; });
     std::string asked;
+    std::string failed;
+    c.on_error([&](const error_report& e) { failed += e.code.message() + ":" + std::string{e.event} + " "; });
     c.ask<int>("buy", 5s, [&](arke::error_code why, int) { asked = why.message(); });
+    c.emit("semi;colon", 1);  // arke.v1 could carry it
     c.connect();
     const auto end = std::chrono::steady_clock::now() + arke::test::patience;
     while ((price == 0 || asked.empty()) && std::chrono::steady_clock::now() < end) context.run_one_for(100ms);
     CHECK(price == 42);
     CHECK(asked == message_of(errc::not_deliverable));
+    CHECK(failed == message_of(errc::not_deliverable) + ":semi;colon ");
+    CHECK(c.dropped() == 1);
 }
 
 TEST_CASE("an attempt takes no longer than connect_timeout, and connect() goes on trying") {
