@@ -221,7 +221,8 @@ public:
     // --- connecting
 
     /// Begins to connect, and goes on until it is connected, unless client_config::reconnect is off. Returns at once; what fails is
-    /// reported to on_error. No effect where it is connected or connecting.
+    /// reported to on_error. No effect where it is connected or connecting; behind disconnect() it is a new connection, as soon as
+    /// the old one has ended.
     void connect() { detail::connect(*client_, nullptr); }
 
     /// The same; completes with (error_code) when it is connected, or when the first attempt has failed: then it does not go on, but
@@ -253,7 +254,8 @@ public:
     /// Connects, and serves until disconnect(), or until it gives up. Not for a client inside a caller's io_context.
     void run() { detail::run(client_); }
 
-    /// Connects, and serves in a thread of its own until the client is destroyed.
+    /// Connects, and serves in a thread of its own until the client is destroyed. What work on its executor throws is logged; out of
+    /// run() it is thrown.
     void start() { detail::start(client_); }
 
     /// Runs the user's work one at a time with the handlers.
