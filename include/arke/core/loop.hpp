@@ -204,7 +204,6 @@ public:
 
     /// What has happened on this loop. Changed on the loop, read by any thread.
     core::counters& counters() noexcept { return counters_; }
-    const core::counters& counters() const noexcept { return counters_; }
 
     /// The input of one connection has been served.
     void note_served() noexcept {
