@@ -1,7 +1,11 @@
 #include <arke/core/reconnection.hpp>
 
+#include <algorithm>
+#include <cmath>
 #include <cstdint>
+#include <random>
 #include <string>
+#include <vector>
 
 #include "tests/support/catch.hpp"
 
@@ -58,6 +62,29 @@ TEST_CASE("a connection that lasted makes the next attempt the first again, one 
     CHECK(delays(r, 1, most, 99'000) == "1999");
     r.reset();
     CHECK(delays(r, 1, most, 99'000) == "999");
+}
+
+TEST_CASE(
+    "of ten thousand that lose their server together no tenth of a second has more than its share, in any round") {
+    constexpr int many = 10'000;
+    std::mt19937 chance{7};
+    std::vector<reconnection> all(many, reconnection{{.first = 1000, .most = 30'000}});
+    for (core::millis bound = 1000; bound <= 30'000; bound = bound == 16'000 ? 30'000 : 2 * bound) {
+        std::vector<int> tenths(static_cast<std::size_t>(bound / 100));
+        for (auto& one : all) {
+            const auto delay = one.next(0, static_cast<std::uint32_t>(chance()));
+            REQUIRE(delay);
+            REQUIRE(*delay >= 0);
+            REQUIRE(*delay < bound);
+            ++tenths[static_cast<std::size_t>(*delay / 100)];
+        }
+        // Six standard deviations about the mean.
+        const double mean = static_cast<double>(many) * 100.0 / static_cast<double>(bound);
+        INFO(bound);
+        CHECK(*std::max_element(tenths.begin(), tenths.end()) < mean + 6 * std::sqrt(mean));
+        CHECK(*std::min_element(tenths.begin(), tenths.end()) > mean - 6 * std::sqrt(mean));
+        if (bound == 30'000) break;
+    }
 }
 
 TEST_CASE("after so many attempts in a row it is enough, until a connection has lasted") {
