@@ -332,6 +332,69 @@ TEST_CASE(
     }
 }
 
+TEST_CASE(
+    "a bomb behind good messages, in many fragments, or within another ends its sender alone, in bounded memory") {
+    constexpr std::size_t limit = 64 * 1024;
+    const std::string zeros(16UL << 20U, '\0');
+    for (const auto& c : {compression_config{}, keeping}) {
+        scripted_server server{with(c, limit)};
+        diary told{server};
+        auto& anna = server.connect_deflating("anna");
+        auto& canary = server.connect_deflating("canary");
+        const auto sings = [&](int number) {
+            canary.sends(client_frame(0xC1, canary.deflated(news(number))));
+            server.in_turn([&] { canary.self().emit_message(news(number)); });
+            return told.read() == "canary says " + news(number).substr(0, 20) &&
+                   canary.heard() == heard_of("text", 400);
+        };
+        CHECK(sings(1));
+        // What is within a message is the application's: it is not inflated a second time.
+        wire::deflater inner{6, 15, 8};
+        wire::byte_buffer bomb;
+        inner.deflate(zeros, bomb);
+        const std::string nested{bomb.view()};
+        CHECK(nested.size() < limit / 2);
+        std::string heard;
+        server.on_message([&](connection& from, message_view m) {
+            if (&from == &anna.self()) heard = m.data;
+        });
+        const auto within = client_frame(0xC2, anna.deflated(nested));
+        {
+            const arke::test::memory_peak peak;
+            anna.sends(within);
+            CHECK(peak.bytes() < 2 * limit + 128 * 1024);  // with an inflater
+        }
+        CHECK(heard == nested);
+        CHECK(told.read().starts_with("anna says "));
+        CHECK(sings(3));
+
+        // In one read: good ones, one more with a bomb within, and then the bomb itself, in fragments of a byte.
+        std::string frames = client_frame(0xC1, anna.deflated(news(2)));
+        frames += client_frame(0xC2, anna.deflated(nested)) + client_frame(0x81, "plain");
+        const auto whole = anna.deflated(zeros);
+        frames += client_frame(0x42, whole.substr(0, 1));
+        for (std::size_t at = 1; at + 1 != whole.size(); ++at) {
+            frames += client_frame(0x00, whole.substr(at, 1));
+            if (at % 1000 == 0) frames += client_frame(0x89, "?");
+        }
+        frames += client_frame(0x80, whole.substr(whole.size() - 1));
+        {
+            const arke::test::memory_peak peak;
+            anna.sends(frames);
+            // The stream of the test has a copy of what arrives.
+            CHECK(peak.bytes() < frames.size() + 2 * limit + 64 * 1024);
+        }
+        const auto end = told.read();
+        INFO(end);
+        CHECK(end.starts_with("anna says " + news(2).substr(0, 20) + ", anna says "));
+        CHECK(end.find(", anna says plain") != std::string::npos);
+        CHECK(end.ends_with("anna gone 1009 a message over max_message_size"));
+        CHECK(anna.heard().ends_with("close(1009 a message over max_message_size) end"));
+        CHECK(sings(4));
+        CHECK(server.is_connected("canary"));
+    }
+}
+
 TEST_CASE("a handler may have others inflated while it reads its message") {
     scripted_server server{with({})};
     auto& anna = server.connect_deflating();
@@ -403,6 +466,45 @@ TEST_CASE("what a connection keeps for compression is what the config says") {
     small.memory_level = 4;
     CHECK(kept(small) < 22 + 9 + 3);
 #endif
+}
+
+TEST_CASE("a thousand idle clients keep a thousand times what the config says for one, and give all of it back") {
+#ifdef __SANITIZE_ADDRESS__
+    return;  // its own operator new[] is not counted
+#endif
+    constexpr std::ptrdiff_t many = 1'000;
+    const auto kept = [&](const compression_config& c, bool talks) {
+        scripted_server server{with(c)};
+        std::vector<client*> clients;
+        for (int n = 0; n != many; ++n) clients.push_back(&server.connect_deflating());
+        // What the loop keeps for all of them is there.
+        clients.front()->sends(client_frame(0xC1, clients.front()->deflated(news(0))));
+        server.to(all).emit_message(news(0));
+        server.settle();
+        if (talks) {
+            for (auto* one : clients) {
+                one->sends(client_frame(0xC1, one->deflated(news(1))));
+                server.in_turn([&] { one->self().emit_message(news(2)); });
+                one->heard();
+            }
+        }
+        const auto with_all = arke::test::bytes_held();
+        for (auto* one : clients) one->hangs_up();
+        server.settle();
+        CHECK(server.loop().compression().owners() == 0);
+        return (with_all - arke::test::bytes_held()) / many;
+    };
+    const auto plain = kept({}, false);
+    CHECK(plain < 2 * 1024);
+    CHECK(kept({}, true) - plain < 64);
+    auto small = keeping;
+    small.send_window_bits = small.receive_window_bits = 9;
+    small.memory_level = 1;
+    // 6 KiB, four windows of 512 bytes and 1 KiB; 7 KiB and one window; and not before they have talked.
+    CHECK(kept(small, false) - plain < 64);
+    const auto each = kept(small, true) - plain;
+    CHECK(each > (6 + 2 + 1 + 7) * 1024);
+    CHECK(each < (6 + 2 + 1 + 7 + 2) * 1024);
 }
 
 TEST_CASE(
