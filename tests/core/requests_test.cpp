@@ -290,6 +290,67 @@ TEST_CASE("an answer after the timeout, a second one, and one to nothing are dro
     anna.heard();
 }
 
+TEST_CASE("an answer and its timeout at once complete a request once") {
+    scripted_server server;
+    ear ears;
+    auto& anna = server.connect_v1("anna");
+    auto& ben = server.connect_v1("ben");
+    SECTION("after the timeout and before the tick that would tell of it, the answer counts") {
+        server.in_turn([&] { anna.self().ask<int>("a", 1s, ears.of<int>()); });
+        server.pass(1s);
+        anna.answers(0, 7);
+        CHECK(ears.read() == "7");
+        server.pass(16ms);
+        anna.answers(0, 8);
+        CHECK(ears.read() == "");
+        CHECK(server.loop().counters().dropped.late_answers.get() == 1);
+    }
+    SECTION("in the turn of the tick, one comes before its timeout is told, and after it") {
+        // The first whose time has come brings the answers to all, its own among them: two requests of one peer, one of another.
+        const bool bens_first = GENERATE(false, true);
+        std::string all;
+        int calls = 0;
+        const auto note = [&](char who) {
+            return [&, who](error_code why, int value) {
+                all += who;
+                all += why ? "!" : std::to_string(value);
+                CHECK((!why || why == errc::ask_timeout));
+                if (++calls != 1) return;
+                anna.answers(0, 1);
+                anna.answers(1, 2);
+                ben.answers(0, 3);
+            };
+        };
+        server.in_turn([&] {
+            if (bens_first) ben.self().ask<int>("c", 1s, note('c'));
+            anna.self().ask<int>("a", 1s, note('a'));
+            anna.self().ask<int>("b", 1s, note('b'));
+            if (!bens_first) ben.self().ask<int>("c", 1s, note('c'));
+        });
+        server.pass(1'016ms);
+        server.pass(10s);
+        INFO(all);
+        CHECK(calls == 3);
+        for (const char who : {'a', 'b', 'c'}) CHECK(std::count(all.begin(), all.end(), who) == 1);
+        // The answer to what has timed out is late, and that to what was not yet told of in time.
+        const auto timed_out = std::count(all.begin(), all.end(), '!');
+        CHECK(timed_out == 1);
+        CHECK(server.loop().counters().dropped.late_answers.get() == 1);
+    }
+    SECTION("the peer that answers is gone in the same turn") {
+        server.in_turn([&] {
+            anna.self().ask<int>("a", 1s, [&](error_code, int) { ben.closes(1000); });
+            ben.self().ask<int>("b", 1s, ears.of<int>());
+        });
+        server.pass(1'016ms);
+        server.pass(10s);
+        const auto heard = ears.read();
+        CHECK((heard == error(errc::disconnected) || heard == error(errc::ask_timeout)));
+    }
+    anna.heard();
+    ben.heard();
+}
+
 TEST_CASE("the end of a connection completes each of a thousand open requests, once, before on_disconnect") {
     scripted_server server;
     auto& anna = server.connect_v1("anna");
