@@ -135,6 +135,24 @@ TEST_CASE("nobody joins a room that is named like another connection") {
     CHECK(anna.heard() == "once()");
 }
 
+TEST_CASE(
+    "a room may be named like somebody who has gone: what is said to that name is heard there, and to that id "
+    "nowhere") {
+    scripted_server server;
+    auto& anna = server.connect("anna");
+    server.connect("ben").hangs_up();
+    server.in_turn([&] { CHECK(anna.self().join("ben")); });
+    server.to("ben").emit("to the name");
+    server.to(arke::id{"ben"}).emit("private");
+    CHECK(anna.heard() == "to the name()");
+    // He is back, and the name is his again.
+    auto& ben = server.connect("ben");
+    server.to("ben").emit("to the name");
+    server.to(arke::id{"ben"}).emit("private");
+    CHECK(anna.heard() == "");
+    CHECK(ben.heard() == "to the name() private()");
+}
+
 TEST_CASE("a connection may be in max_rooms rooms and not in one more") {
     scripted_server server{{.max_rooms = 2}};
     auto& anna = server.connect("anna");
@@ -284,6 +302,73 @@ TEST_CASE("a handler may leave the room that it is told of, or disconnect itself
     CHECK(ben.heard() == "before(anna) after(anna) last(anna) from beyond(anna)");
     CHECK(carl.heard() == "before(anna) after(anna) close(1000)");
     CHECK(names(server.members("tea")) == "ben");
+}
+
+TEST_CASE("who joins while a room is told of something hears what is said from then on") {
+    scripted_server server{{.max_outbox_bytes = 100}, 2};
+    auto& anna = server.connect("anna");
+    auto& slow = server.connect("slow");
+    auto& guest = server.connect("guest");
+    auto& far = server.connect("far", 1);
+    for (const auto* id : {"anna", "slow", "far"}) server.join(id, "tea");
+    server.settle();
+    SECTION("of two in one handler: the one before the emit hears it, the one behind does not") {
+        auto& late = server.connect("late");
+        server.on("go", [&](connection& c) {
+            guest.self().join("tea");
+            c.to("tea").emit("one");
+            late.self().join("tea");
+            c.to("tea").emit("two");
+        });
+        anna.emits("go");
+        CHECK(anna.heard() == "one() two()");
+        CHECK(guest.heard() == "one() two()");
+        CHECK(late.heard() == "two()");
+    }
+    SECTION("in a handler of somebody whom that very message ends") {
+        server.on_error([&](const error_report&) { guest.self().join("tea"); });
+        server.on_disconnect([&](connection& c) {
+            guest.self().join("tea");
+            c.to("tea").emit("left", c.id());
+        });
+        slow.reads_only(0);
+        server.in_turn([&] { server.to("tea").emit("one", line(60)); });
+        server.in_turn([&] {
+            server.to("tea").emit("two", line(60));
+            server.to("tea").emit("three");
+        });
+        CHECK_FALSE(server.is_connected("slow"));
+        CHECK(anna.heard() == "one(" + line(60) + ") two(" + line(60) + ") three() left(slow)");
+        CHECK(guest.heard() == "left(slow)");
+        CHECK(far.heard() == "one(" + line(60) + ") two(" + line(60) + ") three() left(slow)");
+        CHECK(names(server.members("tea")) == "anna far guest");
+    }
+    SECTION("in a handler of on_leave") {
+        server.on_leave([&] { guest.self().join("tea"); });
+        server.on("go", [&](connection& c) {
+            c.to("tea").emit("one");
+            c.leave("tea");
+            c.to("tea").emit("two");
+        });
+        slow.emits("go");
+        CHECK(slow.heard() == "one()");
+        CHECK(anna.heard() == "one() two()");
+        CHECK(guest.heard() == "two()");
+    }
+    SECTION("on another loop: who is a member when that loop takes it up hears it") {
+        auto& there = server.connect("there", 1);
+        auto& later = server.connect("later", 1);
+        server.settle();
+        server.in_turn([&] { anna.self().to("tea").emit("one"); });
+        server.join("later", "tea");  // posted behind it
+        server.loop(1).in_turn_do([] {});
+        server.in_turn([&] { there.self().join("tea"); }, 1);
+        server.in_turn([&] { anna.self().to("tea").emit("two"); });
+        CHECK(far.heard() == "one() two()");
+        CHECK(later.heard() == "two()");
+        CHECK(there.heard() == "two()");
+    }
+    slow.reads_everything();
 }
 
 TEST_CASE("on_leave hears of each room, at the disconnect too, and c.to(room) tells the others then") {
