@@ -194,6 +194,67 @@ TEST_CASE("each receiver hears the emits of eight threads in each thread's order
     for (std::size_t i = 0; i != 6; ++i) CHECK(disorder_of(net.heard(i), 8, count) == "");
 }
 
+TEST_CASE(
+    "each receiver hears the beginning of what each of eight threads emits, in order, while it and the server close") {
+    fixture net{GENERATE(way::one_loop, way::four_loops, way::callers_context)};
+    constexpr int receivers = 6;
+    net.connect(receivers);
+    auto& s = net.server();
+    for (int i = 0; i != receivers; ++i) REQUIRE(s.join("c" + std::to_string(i), "tea"));
+    std::atomic<bool> done{false};
+    std::atomic<int> said{0};
+    std::vector<std::thread> speakers;
+    for (int t = 0; t != 8; ++t) {
+        speakers.emplace_back([&, t] {
+            std::vector<arke::connection_handle> handles;
+            for (int i = 0; i != receivers; ++i) handles.push_back(s.find("c" + std::to_string(i)));
+            // Each message once to each of the six, by each way of naming them. Bounded, for those who read slowly.
+            for (int i = 0; i != 2'000 && !done; ++i) {
+                const auto text = std::to_string(t) + "." + std::to_string(i);
+                switch (i % 3) {
+                    case 0: s.to(arke::all).emit("n", text); break;
+                    case 1: s.to("tea").emit("n", text); break;
+                    default:
+                        for (const auto& h : handles) h.emit("n", text);
+                        break;
+                }
+                ++said;
+            }
+        });
+    }
+    std::vector<std::vector<std::string>> all(receivers);
+    std::vector<std::thread> readers;
+    for (std::size_t i = 0; i != receivers; ++i) {
+        if (i != 1) readers.emplace_back([&, i] { all[i] = net.heard(i); });
+    }
+    // Three are closed one after another, from here or by themselves, and the server stops under the others.
+    for (int i = 0; i != 3; ++i) {
+        const auto before = said.load();
+        CHECK(eventually([&] { return said > before + 50 || said == 16'000; }));
+        if (i == 1)
+            net[1].drop();
+        else
+            s.disconnect("c" + std::to_string(i), arke::close_code{4000}, "enough");
+    }
+    const auto before = said.load();
+    CHECK(eventually([&] { return said > before + 50 || said == 16'000; }));
+    s.stop(std::chrono::seconds{15});
+    for (auto& t : readers) t.join();
+    done = true;
+    for (auto& t : speakers) t.join();
+    for (std::size_t i = 0; i != receivers; ++i) {
+        if (i == 1) continue;
+        auto& heard = all[i];
+        REQUIRE_FALSE(heard.empty());
+        const auto end = heard.back();
+        heard.pop_back();
+        CHECK(end == (i == 0 || i == 2 ? "close(4000 enough)" : "close(1001 the server stops)"));
+        // disorder_of() finds gaps, repetitions and strangers; how far each thread came is its own.
+        CHECK(disorder_of(heard, 0, 0) == "");
+        CHECK_FALSE(heard.empty());
+    }
+}
+
 TEST_CASE("except, not_me and members of two rooms are right on every loop") {
     fixture net{GENERATE(way::one_loop, way::four_loops, way::callers_context)};
     net.connect(8);
