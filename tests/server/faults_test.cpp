@@ -257,6 +257,101 @@ TEST_CASE("names, values and JSON that nobody expects are reports or events like
     CHECK(server.canary() == "sings alone");
 }
 
+TEST_CASE(
+    "of a client of arke.v1 odd names, rooms, numbers and data are answers or reports, and nobody hears what is not "
+    "his") {
+    watched_server server{{.max_message_size = 256 * 1024}};
+    auto& s = *server.net.owner();
+    s.on("int", [](std::int32_t n) { return n; });
+    s.on("byte", [](std::uint8_t n) { return static_cast<int>(n); });
+    s.on("json", [](const nlohmann::json& j) { return j.size(); });
+    s.on_any([](connection& c, const arke::event_view& e) { c.emit("any", e.name.size()); });
+    s.on_join([](std::string_view) { return true; });
+    s.on_error([](connection& c, const arke::error_report& e) { c.emit("report", e.code.value()); });
+    server.start();
+    client one{server.port(), "/", {{"Sec-WebSocket-Protocol", "arke.v1"}}};
+    REQUIRE(one.response_header("Sec-WebSocket-Protocol") == "arke.v1");
+    const auto answer = [&](const std::string& message) {
+        one.send(message);
+        return one.receive();
+    };
+    const auto report = [](arke::errc what) { return "enreport\n" + std::to_string(static_cast<int>(what)); };
+    const auto nested = [](std::size_t depth) { return std::string(depth, '[') + std::string(depth, ']'); };
+    const std::string nul(1, '\0');
+    const std::string large(64 * 1024, 'n');
+
+    // Names of events: nothing in them is a delimiter but the line feed, which is escaped.
+    CHECK(answer("ev__proto__\n") == "enany\n9");
+    CHECK(answer("evconstructor\n") == "enany\n11");
+    CHECK(answer("ev" + nul + "\n") == "enany\n1");
+    CHECK(answer("ev" + large + "\n") == "enany\n65536");
+    CHECK(answer("ev\\\\\\n\n") == "enany\n2");
+    for (const std::string broken : {"ev\n", "eqname\n", "esname", "e", "ev\\x\n"}) {
+        INFO(broken);
+        CHECK(answer(broken) == report(arke::errc::malformed_event));
+    }
+    // Requests: each has its one answer, of its number.
+    const auto wrong_type = [&](const std::string& id, const std::string& message) {
+        INFO(message.substr(0, 40));
+        CHECK(answer(message) == report(arke::errc::wrong_type));
+        CHECK(one.receive().starts_with("f" + id + " wrong-type\n"));
+    };
+    CHECK(answer("rn4294967295 int\n2147483647") == "an4294967295 2147483647");
+    for (const auto* wrong : {"2147483648", "-2147483649", "99999999999999999999999999", "1e3", "0x10", "", "one"})
+        wrong_type("1", "rn1 int\n" + std::string{wrong});
+    for (const auto* wrong : {"-1", "256"}) wrong_type("2", "rn2 byte\n" + std::string{wrong});
+    CHECK(answer("rj3 json\n" + nested(128)) == "an3 1");
+    for (const auto& wrong :
+         {nested(129), nested(10'000), std::string(100'000, '['), std::string{"[1,]"}, std::string{}})
+        wrong_type("3", "rj3 json\n" + wrong);
+    CHECK(answer("rv4 nobody\n") == "f4 unhandled\n");
+    CHECK(one.receive() == "enany\n6");
+    // Numbers that are none.
+    for (const std::string broken : {"rv4294967296 int\n", "rv01 int\n", "rv-1 int\n", "rv int\n", "jx room", "j"}) {
+        INFO(broken);
+        CHECK(answer(broken) == report(arke::errc::malformed_event));
+    }
+    // Answers to what nobody asked are dropped, and what is of a later version is skipped.
+    one.send("an77 1");
+    one.send("f4294967295 refused\n");
+    one.send("zebra");
+
+    // Rooms by its own wish, whatever their names; each of it is one room, and no other.
+    const std::vector<std::string> rooms{"__proto__",      "constructor", nul,  "a\nb",
+                                         "with;delimiter", "with space",  large};
+    for (std::size_t n = 0; n != rooms.size(); ++n) {
+        INFO(rooms[n].substr(0, 20));
+        CHECK(answer("j" + std::to_string(n) + " " + rooms[n]) == "av" + std::to_string(n) + " ");
+        CHECK(s.members(rooms[n]).size() == 1);
+        s.to(rooms[n]).emit("told", static_cast<int>(n));
+        CHECK(one.receive() == "entold\n" + std::to_string(n));
+    }
+    s.to("a").emit("told", 1);
+    for (std::size_t n = 0; n != rooms.size(); ++n) {
+        CHECK(answer("l" + std::to_string(n) + " " + rooms[n]) == "av" + std::to_string(n) + " ");
+        CHECK(s.members(rooms[n]).empty());
+        CHECK(answer("l9 " + rooms[n]) == "f9 refused\n");
+    }
+    CHECK(s.rooms().empty());
+
+    // The canary's id is no room, for whoever asks. The empty name is none.
+    REQUIRE(eventually([&] { return s.size() == 2; }));
+    int own = 0;
+    for (const auto& other : s.connections()) {
+        one.send("j5 " + other.id());
+        auto heard = one.receive();
+        if (heard == "av5 ") {
+            ++own;
+        } else {
+            if (heard == report(arke::errc::name_taken)) heard = one.receive();
+            CHECK(heard == "f5 refused\n");
+        }
+    }
+    CHECK(own == 1);
+    CHECK(one.close());
+    CHECK(server.canary() == "sings alone");
+}
+
 // ------------------------------------------------------------------------------------------------------ overload, the end
 
 TEST_CASE("past max_connections whoever sends frames at once still reads all of its 503") {
