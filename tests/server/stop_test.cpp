@@ -111,6 +111,102 @@ TEST_CASE("a peer that does not answer is cut at the stop's own deadline, and a 
     CHECK(end.find("timeout") == std::string::npos);
 }
 
+TEST_CASE(
+    "stop() while two hundred send: each hears 1001, it is done by its deadline, and no handler runs afterwards") {
+    constexpr std::size_t polite = 160;    // each waits for its echo
+    constexpr std::size_t talkative = 40;  // these send, and read only when it is over
+    constexpr std::size_t many = polite + talkative;
+    config settings = quiet(GENERATE(from_range(all_loops())), {.max_outbox_bytes = 64UL << 20U});
+    settings.listener.stop_timeout = 15s;
+    settings.close_timeout = 15s;
+    running_server server{settings};
+    // Whoever is called says whether it was too late.
+    std::atomic<bool> over{false};
+    std::atomic<int> too_late{0};
+    std::atomic<std::size_t> connected{0};
+    std::atomic<std::size_t> gone{0};
+    std::atomic<std::size_t> stopped{0};
+    std::atomic<std::size_t> messages{0};
+    const auto note = [&] { too_late += over ? 1 : 0; };
+    server->on_connection([&](connection& c) {
+        note();
+        ++connected;
+        c.join("all");
+    });
+    server->on_message([&](connection& c, message_view m) {
+        note();
+        c.emit_message(m);
+        if (++messages % 50 == 0) c.to("all").emit("news", 1);
+    });
+    server->on_ping([&] { note(); });
+    server->on_leave([&] { note(); });
+    server->on_error([&](const error_report&) { note(); });
+    server->on_disconnect([&](connection&, close_code code, std::string_view) {
+        note();
+        ++gone;
+        stopped += code == close_code::going_away ? 1 : 0;
+    });
+    server.start(GENERATE(1U, 2U));
+
+    auto clients = connect(server, polite);
+    std::vector<std::unique_ptr<raw_client>> talkers;
+    for (std::size_t i = 0; i != talkative; ++i) {
+        talkers.push_back(std::make_unique<raw_client>(server.port()));
+        talkers.back()->send(upgrade_request());
+        REQUIRE(talkers.back()->read_until("\r\n\r\n").starts_with("HTTP/1.1 101"));
+    }
+    std::atomic<bool> stopping{false};
+    std::atomic<std::size_t> told{0};
+    std::vector<std::thread> threads;
+    for (std::size_t t = 0; t != 3; ++t) {
+        threads.emplace_back([&, t] {
+            std::vector<test::client*> mine;
+            for (std::size_t i = t; i < polite; i += 3) mine.push_back(clients[i].get());
+            while (!mine.empty()) {
+                for (auto* c : mine) c->send("x");
+                std::erase_if(mine, [&](auto* c) {
+                    const auto heard = c->receive();
+                    told += heard == "close(1001 the server stops)" ? 1 : 0;
+                    return heard.starts_with("close(") || heard == "end" || heard == "timeout";
+                });
+            }
+        });
+    }
+    threads.emplace_back([&] {
+        const auto burst = masked_frame(0x81, "one") + masked_frame(0x81, "two") + masked_frame(0x89, "?");
+        while (!stopping) {
+            for (auto& c : talkers) c->send(burst);
+        }
+        for (auto& c : talkers) {
+            told += c->read_until("the server stops").ends_with("the server stops") ? 1 : 0;
+            c->send(masked_frame(0x88, "\x03\xE9"));
+        }
+        for (auto& c : talkers) {
+            c->read_to_end();
+            c->drop();
+        }
+    });
+    CHECK(eventually([&] { return messages > 10 * many; }));
+    const auto began = steady::now();
+    server->stop();
+    stopping = true;
+    CHECK(server.wait() == "");
+    over = true;
+    const auto took = steady::now() - began;
+    const auto handled = messages.load();
+    for (auto& t : threads) t.join();
+    CHECK(told == many);
+    CHECK(took < 15s + 5s);
+    CHECK(connected == many);
+    CHECK(gone == many);
+    CHECK(stopped == many);
+    CHECK(server->metrics().closed.stopping == many);
+    CHECK(server->size() == 0);
+    server.owner().reset();
+    CHECK(messages == handled);
+    CHECK(too_late == 0);
+}
+
 TEST_CASE("a call that gives more time than the first changes nothing") {
     config settings = quiet(loop_kind::automatic);
     settings.close_timeout = 60s;
