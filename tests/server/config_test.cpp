@@ -74,7 +74,34 @@ TEST_CASE("each bad value of a config is refused by a sentence that names the fi
          },
          "headers", "X", "control characters"},
         {[](config& c) { c.subprotocols = {"chat room"}; }, "subprotocols", "chat room", "without spaces"},
+        {[](config& c) {
+             c.headers = {{"X", "a\nSet-Cookie: b"}};
+         },
+         "headers", "Set-Cookie", "leave out CR, LF"},
+        {[](config& c) {
+             c.headers = {{"X", "a\rSet-Cookie: b"}};
+         },
+         "headers", "Set-Cookie", "leave out CR, LF"},
+        {[](config& c) {
+             c.headers = {{"X\r\nSet-Cookie", "b"}};
+         },
+         "headers", "Set-Cookie", "use letters"},
+        {[](config& c) {
+             c.headers = {{std::string{"X\0Y", 3}, "b"}};
+         },
+         "headers", "X", "use letters"},
         {[](config& c) { c.subprotocols = {"a,b"}; }, "subprotocols", "a,b", "commas"},
+        {[](config& c) { c.subprotocols = {"a\r\nSet-Cookie: b"}; }, "subprotocols", "Set-Cookie", "without spaces"},
+        {[](config& c) {
+             c.subprotocols = {"fine", "a\n"};
+         },
+         "subprotocols", "a", "without spaces"},
+        {[](config& c) { c.subprotocols = {"a\r"}; }, "subprotocols", "a", "without spaces"},
+        {[](config& c) {
+             c.subprotocols = {std::string{"a\0b", 3}};
+         },
+         "subprotocols", "a", "without spaces"},
+        {[](config& c) { c.subprotocols = {""}; }, "subprotocols", "\"\"", "without spaces"},
         {[](config& c) { c.origins = {"example.com"}; }, "origins", "example.com", "https://example.com"},
         {[](config& c) { c.max_messages_per_second = 1'000'000'000'001; }, "max_messages_per_second",
          "1,000,000,000,000", "0 for no bound"},

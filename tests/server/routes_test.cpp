@@ -510,3 +510,78 @@ TEST_CASE("an answer refuses what could not be sent, where it is said") {
     CHECK(twice.header("X") == "2");
     CHECK(twice.headers().size() == 3);
 }
+
+TEST_CASE("what could not be sent is refused, however it is said, and nothing of it is on the wire") {
+    // Headers, redirects and cookies: CR, LF and NUL alone and together, in each of their parts.
+    std::vector<std::string> parts;
+    for (const auto* broken : {"a\r\nInjected: 1", "a\nInjected: 1", "a\rInjected: 1", "a\r\n\r\nInjected"})
+        parts.emplace_back(broken);
+    parts.push_back(std::string{"a\0Injected", 10});
+    int refused = 0;
+    int tried = 0;
+    const auto tries = [&](auto&& f) {
+        ++tried;
+        try {
+            f();
+        } catch (const std::invalid_argument&) {
+            ++refused;
+        }
+    };
+    const auto spoil = [&](response& r) {
+        for (const auto& bad : parts) {
+            tries([&] { r.header("X", bad); });
+            tries([&] { r.header(bad, "x"); });
+            tries([&] { r.add_header("X", bad); });
+            tries([&] { r.add_header(bad, "x"); });
+            tries([&] { r.cookie(bad, "v"); });
+            tries([&] { r.cookie("c", bad); });
+            tries([&] { r.cookie("c", "v", {.path = "/" + bad}); });
+            tries([&] { r.cookie("c", "v", {.domain = bad}); });
+            tries([&] { r.cookie("c", "v", {.same_site = bad}); });
+            tries([&] { r = response::redirect("/" + bad); });
+        }
+    };
+    running_server net{at_ws()};
+    net->get("/caught", [&] {
+        response r = response::text("fine");
+        spoil(r);
+        return r;
+    });
+    net->get("/thrown", [&](const http_request& r) {
+        return response::redirect("/" + parts[std::stoul(std::string{*r.query("n")})]);
+    });
+    net->on_upgrade([&](arke::upgrade& u) {
+        for (const auto& bad : parts) {
+            tries([&] { u.add_header("X", bad); });
+            tries([&] { u.add_header(bad, "x"); });
+            tries([&] { u.cookie(bad, "v"); });
+            tries([&] { u.cookie("c", bad); });
+            tries([&] { u.cookie("c", "v", {.path = bad}); });
+            tries([&] { u.choose(bad); });
+        }
+    });
+    net.start();
+    const auto bytes_of = [&](const std::string& request, std::size_t expected) {
+        refused = tried = 0;
+        raw_client one{net.port()};
+        one.send(request);
+        auto bytes = one.read_until("\r\n\r\n");
+        one.shutdown();
+        bytes += one.read_to_end();
+        CHECK(bytes.find("Injected") == std::string::npos);
+        CHECK(bytes.find('\0') == std::string::npos);
+        CHECK(bytes.find("Set-Cookie") == std::string::npos);
+        // Each CR has its LF, and each LF its CR.
+        for (std::size_t at = 0; (at = bytes.find_first_of("\r\n", at)) < bytes.find("\r\n\r\n") + 4; at += 2)
+            CHECK(bytes.compare(at, 2, "\r\n") == 0);
+        CHECK(tried == static_cast<int>(expected));
+        CHECK(refused == tried);
+        return bytes.substr(0, 12);
+    };
+    const std::string end = " HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
+    CHECK(bytes_of("GET /caught" + end, 10 * parts.size()) == "HTTP/1.1 200");
+    for (std::size_t n = 0; n != parts.size(); ++n)
+        CHECK(bytes_of("GET /thrown?n=" + std::to_string(n) + end, 0) == "HTTP/1.1 500");
+    CHECK(bytes_of(upgrade_request("/ws", {{"Sec-WebSocket-Protocol", "chat"}}), 6 * parts.size()) == "HTTP/1.1 101");
+    CHECK(net.stop() == "");
+}
