@@ -658,22 +658,43 @@ TEST_CASE("a server that answers otherwise than by a WebSocket is refused, with 
     };
     for (const auto& r : table) {
         INFO(r.name);
+        std::atomic<bool> is_over{false};
         raw_server net{[&](raw_peer& p) {
             const auto head = p.read_head();
             if (head.empty()) return;
             r.answer(p, head);
             if (p.stream().is_open()) p.wait_for_end();
+            is_over = true;
         }};
         asio::io_context context;
         arke::client c{context, net.url(), on_loop(loop_kind::automatic)};
-        std::string sentence;
-        c.on_error([&](const error_report& e) { sentence = e.detail; });
+        std::vector<std::string> sentences;
+        int completed = 0;
+        std::string happened;
+        c.on_error([&](const error_report& e) { sentences.emplace_back(e.detail); });
+        c.on_connect([&] { happened += "connect "; });
+        c.on_reconnect([&] { happened += "reconnect "; });
+        c.on_disconnect([&] { happened += "disconnect "; });
+        c.on_message([&] { happened += "message "; });
         std::optional<arke::error_code> why;
-        c.async_connect([&](arke::error_code ec) { why = ec; });
+        c.async_connect([&](arke::error_code ec) {
+            why = ec;
+            ++completed;
+        });
         const auto end = std::chrono::steady_clock::now() + arke::test::patience;
         while (!why && std::chrono::steady_clock::now() < end) context.run_one_for(100ms);
+        // What else there were to come has come by the time that the server sees the end.
+        while (!is_over && std::chrono::steady_clock::now() < end) context.run_one_for(10ms);
+        context.poll();
+        CHECK(is_over);
         REQUIRE(why);
         CHECK(*why == errc::handshake_refused);
+        CHECK(completed == 1);
+        CHECK(happened == "");
+        CHECK_FALSE(c.is_connected());
+        CHECK(net.connections() == 1);
+        REQUIRE(sentences.size() == 1);
+        const auto& sentence = sentences.front();
         INFO(sentence);
         CHECK(sentence.find(r.sentence) != std::string::npos);
         CHECK(sentence.find('\x1B') == std::string::npos);
@@ -886,7 +907,17 @@ TEST_CASE("a URL or a config that cannot work is refused with a sentence") {
     CHECK(refusal("ws://h", {.headers = {{"Host", "x"}}}).find("headers holds Host, which is the handshake's own") !=
           std::string::npos);
     CHECK(refusal("ws://h", {.headers = {{"A B", "x"}}}).find("headers holds the name") != std::string::npos);
-    CHECK(refusal("ws://h", {.headers = {{"A", "x\r\nB: y"}}}).find("leave out CR, LF") != std::string::npos);
+    for (const std::string bad : {"x\r\nB: y", "x\nB: y", "x\rB: y"}) {
+        CHECK(refusal("ws://h", {.headers = {{"A", bad}}}).find("leave out CR, LF") != std::string::npos);
+        CHECK(refusal("ws://h", {.headers = {{bad, "x"}}}).find("headers holds the name") != std::string::npos);
+        CHECK(refusal("ws://h", {.subprotocols = {bad}}).find("subprotocols holds") != std::string::npos);
+        CHECK(refusal("ws://h/" + bad) != "none");
+    }
+    const std::string with_nul("x\0y", 3);
+    CHECK(refusal("ws://h", {.headers = {{"A", with_nul}}}).find("leave out CR, LF") != std::string::npos);
+    CHECK(refusal("ws://h", {.headers = {{with_nul, "x"}}}).find("headers holds the name") != std::string::npos);
+    CHECK(refusal("ws://h", {.subprotocols = {with_nul}}).find("subprotocols holds") != std::string::npos);
+    CHECK(refusal("ws://h/" + with_nul) != "none");
     CHECK(refusal("ws://h", {.subprotocols = {"a b"}}).find("subprotocols holds") != std::string::npos);
     CHECK(refusal("ws://h", {.proxy = "http://user:secret@p"}).find("the port is missing") != std::string::npos);
     CHECK(refusal("ws://h", {.proxy = "http://user:secret@p"}).find("secret") == std::string::npos);

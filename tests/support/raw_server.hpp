@@ -91,6 +91,7 @@ public:
                 boost::system::error_code ec;
                 auto socket = acceptor_.accept(ec);
                 if (ec || stop_) return;
+                ++connections_;
                 peers_.emplace_back([this, s = std::move(socket)]() mutable {
                     raw_peer peer{std::move(s)};
                     script_(peer);
@@ -112,6 +113,10 @@ public:
     }
 
     std::uint16_t port() const { return port_; }
+
+    /// How many have come.
+    int connections() const { return connections_; }
+
     std::string url(const std::string& path = "/") const { return "ws://127.0.0.1:" + std::to_string(port_) + path; }
 
 private:
@@ -119,6 +124,7 @@ private:
     boost::asio::io_context context_;
     boost::asio::ip::tcp::acceptor acceptor_;
     std::atomic<bool> stop_{false};
+    std::atomic<int> connections_{0};
     std::uint16_t port_ = 0;
     std::thread accepting_;
     std::vector<std::thread> peers_;
