@@ -1,5 +1,6 @@
 #include <arke/tls.hpp>
 
+#include <arke/http/session.hpp>
 #include <arke/testing.hpp>
 
 #include <malloc.h>
@@ -725,6 +726,72 @@ TEST_CASE("a peer that has keys made and says nothing is closed, one that says e
     loop.run_posts();
     CHECK(server.user->heard == "<the peer sends one message of TLS's own after another, such as for new keys>");
     CHECK(server.take().size() < 100);
+}
+
+TEST_CASE(
+    "a client that stalls at any byte of its hello, or behind it, is closed at handshake_timeout and not before") {
+    testing::server owner{{.log = [](std::string_view) {}}};
+    auto& loop = owner.loop();
+    const auto site = std::make_shared<http::site>();
+    owner.hub().share_load(site->load);
+    site->listener = owner.settings().listener;
+    site->listener.handshake_timeout = std::chrono::milliseconds{10'000};
+    site->endpoints.emplace_back(&owner.hub());
+    const auto server_layer = io::openssl_provider.for_server(server_settings(), {});
+    const auto client_layer = io::openssl_provider.for_client(client_settings(), "localhost");
+    const auto accept = [&] {
+        std::unique_ptr<memory_transport> below;
+        loop.in_turn_do([&] {
+            boost::intrusive_ptr<http::session> made{new http::session{site, loop, "192.0.2.1", 50'000}};
+            below = std::make_unique<memory_transport>(loop, made);
+            made->start(server_layer->wrap(loop, *below, made));
+        });
+        return below;
+    };
+    std::string hello;
+    {
+        half client{loop, *client_layer};
+        client.say("GET");
+        hello = client.take();
+    }
+    REQUIRE(hello.size() > 150);
+    std::vector<std::unique_ptr<memory_transport>> held;
+    for (std::size_t said = 0; said <= hello.size(); ++said) {
+        held.push_back(accept());
+        // The bytes come one after another over most of the time, and put nothing off.
+        held.back()->arrives(std::string_view{hello}.substr(0, said / 2));
+    }
+    // One that has shaken hands, and then says little.
+    half silent{loop, *client_layer};
+    auto greeted = accept();
+    silent.say("GET / HT");
+    for (int round = 0; round != 4; ++round) {
+        owner.settle();
+        greeted->arrives(silent.take());
+        silent.below->arrives(std::exchange(greeted->sent, {}));
+    }
+    owner.pass(std::chrono::milliseconds{9'000});
+    for (std::size_t said = 0; said <= hello.size(); ++said)
+        held[said]->arrives(std::string_view{hello}.substr(said / 2, said - said / 2));
+    silent.say("TP/1.1");
+    greeted->arrives(silent.take());
+    owner.pass(std::chrono::milliseconds{999});
+    std::size_t open = 0;
+    for (const auto& one : held) open += one->is_closed ? 0 : 1;
+    CHECK(open == held.size());
+    CHECK_FALSE(greeted->is_closed);
+    owner.pass(std::chrono::milliseconds{17});
+    for (const auto& one : held) open -= one->is_closed ? 1 : 0;
+    CHECK(open == 0);
+    // It hears why, and the goodbye.
+    silent.below->arrives(std::exchange(greeted->sent, {}));
+    CHECK(silent.user->heard.starts_with("HTTP/1.1 408"));
+    std::string misuse;
+    for (const auto& one : held) misuse += one->misuse;
+    CHECK(misuse + greeted->misuse == "");
+    greeted->ends();
+    loop.pass(20'000);
+    CHECK(greeted->is_closed);
 }
 
 TEST_CASE("a connection that finds no memory, at whatever step, ends alone and leaves nothing behind") {
