@@ -11,6 +11,7 @@
 
 #include <chrono>
 #include <cstdlib>
+#include <deque>
 #include <iostream>
 #include <map>
 #include <optional>
@@ -38,27 +39,42 @@ struct member {
     std::string name;
 };
 
-/// Who has which token. A database in earnest, hence the coroutine: while one waits, the loop serves the others.
+/// Who has which token, for an hour. A database in earnest, hence the coroutine: while one waits, the loop serves the others.
+///
+/// Anybody may sign in here as often as they like, so there is a bound: where 1,000 are signed in, who came first goes.
 class members {
 public:
     std::string add(const std::string& name) {
         std::random_device source;
         std::string token;
         for (int i = 0; i != 4; ++i) token += std::to_string(source());
-        names_[token] = name;
+        const auto now = clock::now();
+        while (!oldest_first_.empty() &&
+               (oldest_first_.size() >= 1000 || known_.at(oldest_first_.front()).until <= now)) {
+            known_.erase(oldest_first_.front());
+            oldest_first_.pop_front();
+        }
+        known_[token] = {name, now + std::chrono::hours{1}};
+        oldest_first_.push_back(token);
         return token;
     }
 
     asio::awaitable<std::optional<std::string>> find(std::optional<std::string> token) const {
         asio::steady_timer far_away{co_await asio::this_coro::executor, std::chrono::milliseconds{5}};
         co_await far_away.async_wait(asio::use_awaitable);
-        const auto found = names_.find(token.value_or(""));
-        if (found == names_.end()) co_return std::nullopt;
-        co_return found->second;
+        const auto found = known_.find(token.value_or(""));
+        if (found == known_.end() || found->second.until <= clock::now()) co_return std::nullopt;
+        co_return found->second.name;
     }
 
 private:
-    std::map<std::string, std::string> names_;
+    using clock = std::chrono::steady_clock;
+    struct entry {
+        std::string name;
+        clock::time_point until;
+    };
+    std::map<std::string, entry> known_;
+    std::deque<std::string> oldest_first_;
 };
 
 constexpr const char* page = R"(<!doctype html><meta charset="utf-8"><title>Notes</title>
@@ -98,6 +114,7 @@ int main(int argc, char** argv) {
         if (!name) throw arke::http_error{401, "Sign in first: POST /api/login."};
         auto added = r.json<note>();
         added.by = *name;
+        if (notes.size() == 100) notes.erase(notes.begin());  // what clients add has a bound
         notes.push_back(added);
         server.to(arke::all).emit("note", added);
         co_return response::json(added, 201);

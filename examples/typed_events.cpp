@@ -4,6 +4,7 @@
 
 #include <arke/arke.hpp>
 
+#include <cstdint>
 #include <cstdlib>
 #include <iostream>
 #include <string>
@@ -40,7 +41,7 @@ int main(int argc, char** argv) {
     });
     server.on("spent", [](connection& c) { c.emit("spent", c.session().spent); });
     server.on("add", [](arke::connection& c, const std::vector<int>& numbers) {
-        int sum = 0;
+        std::int64_t sum = 0;  // an int would overflow: clients choose the numbers
         for (const int n : numbers) sum += n;
         c.emit("sum", sum);
     });

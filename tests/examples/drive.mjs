@@ -39,6 +39,9 @@ const drives = {
         assert.equal(await client.event("spent"), "42");
         client.emit("add", 4, "[1,2,3]");
         assert.equal(await client.event("sum"), "6");
+        // It overflowed.
+        client.emit("add", 4, "[2147483647,1]");
+        assert.equal(await client.event("sum"), "2147483648");
         client.emit("buy", 0, "six cups of tea");
         assert.notEqual(await client.event("problem"), "");
         client.emit("nobody_listens", 0, "");
@@ -151,6 +154,14 @@ const drives = {
         assert.equal(posted.status, 201);
         assert.deepEqual(JSON.parse(await ada.event("note")), { by: "ada", text: "hello" });
         assert.deepEqual(await (await fetch(at("/api/notes"))).json(), [{ by: "ada", text: "hello" }]);
+
+        // Everybody who had ever signed in was kept, and so was every note.
+        for (let i = 0; i !== 100; ++i) await post("/api/notes", { text: `${i}` }, { Cookie: cookie });
+        const notes = await (await fetch(at("/api/notes"))).json();
+        assert.deepEqual([notes.length, notes[0].text, notes[99].text], [100, "0", "99"]);
+        const sign_in = (_, i) => post("/api/login", { name: `${i}` });
+        for (let i = 0; i !== 20; ++i) await Promise.all(Array.from({ length: 50 }, sign_in));
+        assert.equal((await post("/api/notes", { text: "late" }, { Cookie: cookie })).status, 401);
     },
 
     // The pages of the chat are driven in a browser; here only what they are made of.
