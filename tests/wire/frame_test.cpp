@@ -1,9 +1,11 @@
 #include <arke/wire/frame.hpp>
 
 #include <algorithm>
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <fstream>
 #include <optional>
 #include <random>
 #include <span>
@@ -335,6 +337,31 @@ TEST_CASE("the rest of a cut frame is wanted, and nothing else") {
     CHECK(reader.wanted().empty());  // control frames are small, and stand where they are gathered
     CHECK_FALSE(reader.filled(0, default_limits, sink));
 }
+
+#ifdef __linux__
+
+TEST_CASE("headers that announce large messages take addresses and no memory") {
+    const auto resident = [] {
+        std::ifstream file{"/proc/self/statm"};
+        std::size_t pages = 0;
+        file >> pages >> pages;
+        return pages * 4096;
+    };
+    constexpr std::size_t announced = 64U << 20U;
+    const frame_limits limits{announced, 10};
+    std::array<frame_reader, 16> readers;
+    listener sink;
+    const auto before = resident();
+    for (auto& each : readers) {
+        auto input = header(fin | binary, announced, true) + "mask" + "x";
+        REQUIRE_FALSE(each.read(input, limits, sink));
+        CHECK(each.wanted().size() == announced - 1);
+    }
+    // A sanitizer notes an eighth of it.
+    CHECK(resident() - before < readers.size() * announced / 4);
+}
+
+#endif
 
 TEST_CASE("an idle reader is small") { CHECK(sizeof(frame_reader) <= 32); }
 

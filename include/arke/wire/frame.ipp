@@ -75,8 +75,10 @@ ARKE_INLINE std::optional<frame_fault> frame_reader::begin(const header& h, cons
     }
     const std::size_t need = g.size + static_cast<std::size_t>(h.size);
     if (need > g.capacity) {
-        // The last frame gets what it needs; fragments grow by doubling, within the limit. Memory that is not yet written
-        // costs nothing, so a long announcement that is never followed by data is cheap.
+        // The last frame gets what it needs; fragments grow by doubling, within the limit. What is not yet written is addresses
+        // and no memory, so a long announcement that is never followed by data is cheap. To grow with what comes would cost the
+        // reader half as much again for 64 KiB, and a hundred times as much for 1 MiB, for which malloc() then asks for pages again
+        // and again.
         const std::size_t capacity =
             h.final ? need
                     : std::min(size_limit(g.deflated, limits), std::max({need, g.capacity * 2, std::size_t{256}}));
