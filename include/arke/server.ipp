@@ -12,6 +12,7 @@
 #include <boost/asio/executor_work_guard.hpp>
 #include <boost/asio/signal_set.hpp>
 
+#include <algorithm>
 #include <csignal>
 #include <mutex>
 #include <thread>
@@ -431,15 +432,18 @@ private:
         if (stopped_.load()) return;
         if (foreign_ != nullptr) serving_ = true;
         const auto& s = site_;
-        const bool is_full = s->load->connections.load(std::memory_order_relaxed) >= s->listener.max_connections;
+        const auto room = s->room();
         auto& best = least_loaded(loops_);
         boost::intrusive_ptr<http::session> made{new http::session{s, best, address, port}};
-        const int refusal = is_full ? 503 : s->enter(*made, address) ? 0 : 429;
+        const auto refusal = room == core::server_load::place::none
+                                 ? std::nullopt
+                                 : s->enter(*made, address, room == core::server_load::place::refused);
         best.post([made, refusal, &best, bytes = std::move(bytes), attach = std::move(attach)]() mutable {
             best.counters().accepted.add();
+            if (!refusal) return best.counters().turned_away.add();
             auto* const t = attach(best, made);
             if (t == nullptr) return;
-            made->start_adopted(*t, refusal);
+            made->start_adopted(*t, *refusal);
             made->tell<&core::stream_user::on_bytes>(std::span<char>{bytes});
         });
     }
@@ -455,26 +459,18 @@ private:
     /// A socket has come: the loop with the fewest takes it.
     ARKE_COLD static void welcome(const std::shared_ptr<http::site>& s, const loop_list& loops,
                                   const std::shared_ptr<io::tls_layer>& tls, io::accepted a) {
-        const auto there = s->load->connections.load(std::memory_order_relaxed);
-        const auto most = s->listener.max_connections;
-        // Some more are told that it is full; past that there is not even time for an answer.
-        constexpr std::size_t polite = 1024;
+        const auto room = s->room();
         auto& counters = loops.front()->counters();
         counters.accepted.add();
-        if (there >= most + polite || s->stopping.load(std::memory_order_relaxed)) {
-            counters.turned_away.add();
-            return;
-        }
+        if (room == core::server_load::place::none || s->stopping.load(std::memory_order_relaxed))
+            return counters.turned_away.add();
         auto* const best = &least_loaded(loops);
-        const bool is_full = there >= most;
+        const bool is_full = room == core::server_load::place::refused;
         if (s->listener.proxy_protocol && s->trusted.contains(std::string_view{a.address}))
             return wait_for_header(s, *best, tls, std::move(a), is_full);
-        if (tls && !s->may_begin_tls(a.address, best->clock())) {
-            counters.turned_away.add();
-            return;
-        }
         boost::intrusive_ptr<http::session> made{new http::session{s, *best, a.address, a.port}};
-        const int refusal = is_full ? 503 : s->enter(*made, a.address) ? 0 : 429;
+        const auto refusal = s->enter(*made, a.address, is_full);
+        if (!refusal || (tls && !s->may_begin_tls(a.address, best->clock()))) return counters.turned_away.add();
         // The socket belongs to the post until it runs; a loop that has ended drops the post.
         best->post([made, refusal, best, tls, socket = std::move(a.socket)]() mutable {
             auto* t = best->attach(socket.take(), made);
@@ -484,7 +480,7 @@ private:
             } catch (...) {
                 return t->close(true);  // no memory for it
             }
-            made->start(*t, refusal);
+            made->start(*t, *refusal);
         });
     }
 
@@ -495,14 +491,14 @@ private:
                          core::transport& t, const std::optional<wire::proxy_header_reader::address>& source,
                          std::span<char> rest, core::millis deadline) {
             const auto from = source ? io::remote_end{source->text, source->port} : own;
-            if (tls && !s->may_begin_tls(from.address, on.now())) {
+            boost::intrusive_ptr<http::session> made{new http::session{s, on, from.address, from.port}};
+            const auto refusal = s->enter(*made, from.address, is_full);
+            if (!refusal || (tls && !s->may_begin_tls(from.address, on.now()))) {
                 on.counters().turned_away.add();
                 return t.close(false);
             }
-            boost::intrusive_ptr<http::session> made{new http::session{s, on, from.address, from.port}};
             // A proxy that names nobody also does so where it does not know who it was: the headers may be anybody's.
             if (!source) made->speaks_for_itself();
-            const int refusal = is_full ? 503 : s->enter(*made, from.address) ? 0 : 429;
             core::stream_user* hears = made.get();
             auto* over = &t;
             if (tls) {
@@ -511,8 +507,8 @@ private:
             } else {
                 t.set_user(made);
             }
-            made->start(*over, refusal);
-            on.timers().schedule(*made, deadline);
+            made->start(*over, *refusal);
+            on.timers().schedule(*made, std::min(made->due(), deadline));
             if (!rest.empty()) hears->tell<&core::stream_user::on_bytes>(rest);
         };
         boost::intrusive_ptr<core::proxy_gate> gate{new core::proxy_gate{on, s->load, std::move(begin)}};

@@ -69,11 +69,11 @@ public:
     }
     fs::path large() const { return folder_ / "large"; }
 
-    memory_transport& connect() {
+    memory_transport& connect(int refusal = 0) {
         auto& loop = server_.loop();
         boost::intrusive_ptr<arke::http::session> made{new arke::http::session{site_, loop, "192.0.2.1", 50'000}};
         streams_.push_back(std::make_unique<memory_transport>(loop, made));
-        loop.in_turn_do([&] { made->start(*streams_.back()); });
+        loop.in_turn_do([&] { made->start(*streams_.back(), refusal); });
         return *streams_.back();
     }
 
@@ -116,6 +116,17 @@ private:
     fs::path folder_;
     exchange_ptr last_;
     std::vector<std::unique_ptr<memory_transport>> streams_;
+};
+
+/// Somebody at an address.
+class visitor final : public arke::core::stream_user {
+public:
+    void failed() noexcept override {}
+    void on_bytes(std::span<char>) override {}
+    void on_writable() override {}
+    void on_end(arke::error_code) override {}
+    void on_timer(arke::core::millis) override {}
+    void on_stop() override {}
 };
 
 const std::string get_large = "GET /large HTTP/1.1\r\nHost: x\r\n\r\n";
@@ -400,4 +411,71 @@ TEST_CASE("a file that a handler answers with another status than 200, or to a P
             CHECK((body_of(one.sent) == text));
         }
     }
+}
+
+// -------------------------------------------------------------------------------------------------------------- refusals
+
+TEST_CASE("whoever is only to be refused has a second to ask, and another to go") {
+    // It stayed for handshake_timeout, where somebody else could have been.
+    memory_site site;
+    auto& silent = site.connect(429);
+    auto& asks = site.connect(503);
+    auto& served = site.connect();
+    site.pass(900ms);
+    CHECK_FALSE(silent.is_closed);
+    asks.arrives(get_none);
+    CHECK(asks.sent.starts_with("HTTP/1.1 503"));
+    site.pass(200ms);
+    CHECK(silent.is_closed);
+    CHECK(silent.sent.empty());
+    CHECK_FALSE(asks.is_closed);
+    site.pass(1s);
+    CHECK(asks.is_closed);
+    served.arrives(get_none);
+    CHECK(served.sent.starts_with("HTTP/1.1 404"));
+}
+
+TEST_CASE("past max_connections 1,024 wait to be refused, and there is no room for one more") {
+    using place = arke::core::server_load::place;
+    arke::http::site site;
+    site.configure({.max_connections = 5});
+    const auto at = [&](std::size_t connections) {
+        site.load->connections = connections;
+        return site.room();
+    };
+    CHECK(at(4) == place::served);
+    CHECK(at(5) == place::refused);
+    CHECK(at(5 + 1023) == place::refused);
+    CHECK(at(5 + 1024) == place::none);
+    // Those who came at one moment from several acceptors.
+    CHECK(at(5 + 1030) == place::none);
+}
+
+TEST_CASE("an address has max_connections_per_address places and eight for refusals, in whatever order they go") {
+    arke::http::site site;
+    site.configure({.max_connections_per_address = 3});
+    std::vector<visitor> here(14);
+    std::vector<visitor> there(10);
+    std::string heard;
+    const auto enter = [&](const visitor& who, const char* address, bool is_full = false) {
+        const auto status = site.enter(who, address, is_full);
+        heard += (heard.empty() ? "" : " ") + (status ? std::to_string(*status) : "none");
+    };
+    for (int n = 0; n != 12; ++n) enter(here[static_cast<std::size_t>(n)], "192.0.2.1");
+    CHECK(heard == "0 0 0 429 429 429 429 429 429 429 429 none");
+    heard.clear();
+    for (int n = 0; n != 9; ++n) enter(there[static_cast<std::size_t>(n)], "192.0.2.2", true);
+    CHECK(heard == "503 503 503 503 503 503 503 503 none");
+    heard.clear();
+    enter(there[9], "192.0.2.2");
+    site.load->leave(here[4]);
+    enter(here[12], "192.0.2.1");
+    site.load->leave(here[0]);
+    enter(here[13], "192.0.2.1");
+    enter(here[0], "192.0.2.1");
+    CHECK(heard == "0 429 0 none");
+    for (const auto& each : here) site.load->leave(each);
+    heard.clear();
+    for (int n = 0; n != 4; ++n) enter(here[static_cast<std::size_t>(n)], "192.0.2.1");
+    CHECK(heard == "0 0 0 429");
 }

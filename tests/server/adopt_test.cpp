@@ -290,6 +290,14 @@ TEST_CASE(
     two.send(upgrade_request("/ws"));
     CHECK(two.read_reply().status == 101);
     CHECK(status("/ws") == "429");
+    // Eight who do not go may have heard it; past those there is no answer.
+    std::vector<std::unique_ptr<raw_client>> stay;
+    CHECK(eventually([&] {
+        stay.push_back(std::make_unique<raw_client>(pages.port()));
+        stay.back()->send(upgrade_request("/ws"));
+        return stay.back()->read_reply().status == 0;
+    }));
+    CHECK(net.of.metrics().turned_away > 0);
 }
 
 TEST_CASE("a server in the same io_context takes over too") {

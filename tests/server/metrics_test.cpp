@@ -3,7 +3,9 @@
 
 #include <chrono>
 #include <future>
+#include <memory>
 #include <string>
+#include <vector>
 
 #include "tests/support/catch.hpp"
 #include "tests/support/client.hpp"
@@ -111,6 +113,49 @@ TEST_CASE("an address has max_connections_per_address connections and not one mo
     CHECK(eventually([&] { return server->metrics().sockets <= 2; }));
     CHECK(test::client{server.port()}.status() == 101);
 }
+
+#ifdef __linux__
+
+TEST_CASE("one address past its bound takes eight places more at the most, and the others are served") {
+    // Those who were to be refused counted for no address: one that said nothing took all of max_connections.
+    config settings = quiet(GENERATE(from_range(all_loops())));
+    settings.listener.max_connections = 20;
+    settings.listener.max_connections_per_address = 3;
+    running_server server{settings};
+    server.start(2);
+    std::vector<std::unique_ptr<raw_client>> silent;
+    for (int i = 0; i != 60; ++i) silent.push_back(std::make_unique<raw_client>(server.port()));
+    // By the order of accept() all of them are through when this one is.
+    raw_client other{server.port(), 0, "127.0.0.2"};
+    other.send(upgrade_request());
+    CHECK(other.read_reply().status == 101);
+    const auto now = server->metrics();
+    CHECK(now.accepted == 61);
+    CHECK(now.sockets <= 3 + 8 + 1);
+    CHECK(now.turned_away > 0);
+    // Whoever is neither served nor refused is gone at once, and the refused soon; handshake_timeout is ten seconds.
+    const auto begin = std::chrono::steady_clock::now();
+    for (std::size_t i = 3; i != silent.size(); ++i) CHECK(silent[i]->read_to_end().empty());
+    CHECK(std::chrono::steady_clock::now() - begin < 8s);
+    CHECK(eventually([&] { return server->metrics().sockets == 4; }));
+}
+
+TEST_CASE("where it is full one address takes eight of the places for those who hear so, and the others hear it too") {
+    config settings = quiet(loop_kind::automatic);
+    settings.listener.max_connections = 1;
+    settings.listener.max_connections_per_address = 1;
+    running_server server{settings};
+    server.start();
+    test::client one{server.port()};
+    std::vector<std::unique_ptr<raw_client>> silent;
+    for (int i = 0; i != 60; ++i) silent.push_back(std::make_unique<raw_client>(server.port()));
+    raw_client other{server.port(), 0, "127.0.0.2"};
+    CHECK(other.get("/").status == 503);
+    CHECK(server->metrics().sockets <= 1 + 8 + 1);
+    CHECK(server->metrics().turned_away > 0);
+}
+
+#endif
 
 TEST_CASE("while more waits for all than may, new ones hear 503, and then the largest is cut") {
     config settings = quiet(GENERATE(from_range(all_loops())), {.max_outbox_bytes = 64UL << 20U});

@@ -1,5 +1,6 @@
 #include <arke/server.hpp>
 #include <chrono>
+#include <memory>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -129,6 +130,16 @@ TEST_CASE("the limits of addresses count whom the header names") {
     CHECK(said_to(net.port(), v2_header + upgrade_request()) == "192.0.2.7 12345!");
     // IPv6 counts by its first half.
     CHECK(said_to(net.port(), "PROXY TCP6 2001:db8::8 ::1 1 443\r\n" + upgrade_request()) == "429");
+    // Some of an address may wait to hear 429; past those it is closed, and the others are served.
+    std::vector<std::unique_ptr<raw_client>> silent;
+    CHECK(eventually([&] {
+        silent.push_back(std::make_unique<raw_client>(net.port()));
+        silent.back()->send(v1_header);
+        return said_to(net.port(), v1_header + upgrade_request()) == "closed";
+    }));
+    CHECK(net->metrics().turned_away > 0);
+    CHECK(said_to(net.port(), v2_header + upgrade_request()) == "192.0.2.7 12345!");
+    silent.clear();
     first.drop();
     CHECK(eventually([&] { return said_to(net.port(), v1_header + upgrade_request()).starts_with("2001:db8::7"); }));
 }

@@ -72,9 +72,11 @@ struct http_reply {
 /// Bytes over TCP, as they are.
 class raw_client {
 public:
-    /// `receive_buffer`: the kernel's buffer for a peer that is to be slow; 0 for the usual one.
-    explicit raw_client(std::uint16_t port, int receive_buffer = 0) : socket_{context_} {
+    /// `receive_buffer`: the kernel's buffer for a peer that is to be slow; 0 for the usual one. `from`: another address of this
+    /// machine, of which Linux has all of 127.0.0.0/8.
+    explicit raw_client(std::uint16_t port, int receive_buffer = 0, const char* from = nullptr) : socket_{context_} {
         socket_.open(tcp::v4());
+        if (from != nullptr) socket_.bind({asio::ip::make_address(from), 0});
         if (receive_buffer != 0) socket_.set_option(asio::socket_base::receive_buffer_size{receive_buffer});
         socket_.connect(local(port));
         socket_.set_option(tcp::no_delay{true});

@@ -579,3 +579,23 @@ TEST_CASE("behind a proxy that says who comes, the bound of TLS handshakes is th
     wish.preface = "PROXY TCP4 192.0.2.8 127.0.0.1 12345 443\r\n";
     CHECK(tls_client{server.port(), wish}.is_connected());
 }
+
+TEST_CASE("past max_connections_per_address some hear 429 over TLS, and more are closed before it begins") {
+    // Each of them was given a handshake.
+    running_server server{secure(GENERATE(from_range(all_loops())), {.listener = {.max_connections_per_address = 1}})};
+    echo(server);
+    server.start();
+    tls_client one{server.port(), trusting()};
+    REQUIRE(one.is_connected());
+    {
+        tls_client two{server.port(), trusting()};
+        two.send("GET / HTTP/1.1\r\nHost: localhost\r\n\r\n");
+        CHECK(two.read_until("\r\n").starts_with("HTTP/1.1 429"));
+    }
+    std::vector<std::unique_ptr<raw_client>> silent;
+    CHECK(eventually([&] {
+        silent.push_back(std::make_unique<raw_client>(server.port()));
+        return !tls_client{server.port(), trusting()}.is_connected();
+    }));
+    CHECK(server->metrics().turned_away == 1);
+}

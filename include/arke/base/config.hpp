@@ -106,11 +106,14 @@ struct listener_config {
     /// Header fields of an HTTP request. At the bound: 431.
     std::size_t max_header_fields = 100;
 
-    /// Connections at once, those still in their HTTP part included. At the bound: 503 with Retry-After.
+    /// Connections at once, those still in their HTTP part included. At the bound: 503 with Retry-After, for which a client has a
+    /// second to ask; where 1,024 wait to hear that, more are closed without an answer.
     std::size_t max_connections = 1'000'000;
 
     /// Connections at once from one address, those in their HTTP part included; 0 is no bound. Behind a proxy all come from
-    /// the proxy's address, so it is off by default. At the bound: 429.
+    /// the proxy's address, so it is off by default. Of IPv6 the first 64 bits are one address. At the bound: 429, which up to
+    /// eight of an address may wait to hear at once, a second each; more are closed without an answer, before TLS begins. Where it
+    /// is set, no address has more than eight of those who hear 503 at max_connections either.
     std::size_t max_connections_per_address = 0;
 
     /// Bytes that may wait for all peers together. At the bound new connections hear 503, and those who are closing and those for

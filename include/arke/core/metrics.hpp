@@ -33,7 +33,8 @@ struct traffic_metrics {
 template <class Count>
 struct event_metrics {
     Count accepted{};  ///< TCP connections that were taken.
-    /// Of these, closed without an answer: while stopping, far over max_connections, or by TLS over max_handshakes_per_second.
+    /// Of these, closed without an answer: while stopping, far over max_connections or max_connections_per_address, or by TLS over
+    /// max_handshakes_per_second.
     Count turned_away{};
 
     /// TLS, of the ports and clients that have it.

@@ -50,23 +50,39 @@ public:
 
     bool is_over() const noexcept { return waiting.load(std::memory_order_relaxed) > max_waiting; }
 
-    /// Counts somebody at an address, once. False, and nothing, at max_per_address.
-    bool enter(const stream_user& who, const std::string& address);
+    enum class place {
+        served,   ///< One of max_per_address.
+        refused,  ///< One of those who only hear a refusal.
+        none,     ///< There is neither.
+    };
+
+    /// So many of one address may wait for their refusal.
+    static constexpr std::size_t max_refused_per_address = 8;
+
+    /// Counts somebody at an address, once: as one who is served while there is room, unless it is said that they are to be refused.
+    place enter(const stream_user& who, const std::string& address, bool refuse = false);
 
     /// Whoever counted counts from now on as another: an HTTP session as the peer that it has become.
     void hand_over(const stream_user& from, const stream_user& to);
     void leave(const stream_user& who) noexcept;
 
 private:
-    using count = std::unordered_map<std::string, std::size_t, arke::detail::keyed_hash, std::equal_to<>>;
+    struct count {
+        std::size_t served = 0;
+        std::size_t refused = 0;
+    };
+    using counts = std::unordered_map<std::string, count, arke::detail::keyed_hash, std::equal_to<>>;
+    struct presence {
+        counts::value_type* at;  // an element stays where it is, an iterator does not
+        std::size_t count::*as;
+    };
 
     /// One less.
-    void take_off(count::value_type& at) noexcept;
+    void take_off(const presence& p) noexcept;
 
     std::mutex mutex_;
-    count at_;
-    std::unordered_map<const stream_user*, count::value_type*>
-        who_;  // an element stays where it is, an iterator does not
+    counts at_;
+    std::unordered_map<const stream_user*, presence> who_;
 };
 
 /// What the peers of one endpoint have in common.

@@ -8,24 +8,30 @@
 
 namespace arke::core {
 
-ARKE_COLD_INLINE void server_load::take_off(count::value_type& at) noexcept {
-    if (--at.second == 0) at_.erase(at_.find(at.first));
+ARKE_COLD_INLINE void server_load::take_off(const presence& p) noexcept {
+    auto& there = p.at->second;
+    --(there.*p.as);
+    if (there.served + there.refused == 0) at_.erase(at_.find(p.at->first));
 }
 
-ARKE_COLD_INLINE bool server_load::enter(const stream_user& who, const std::string& address) {
-    if (max_per_address == 0) return true;
+ARKE_COLD_INLINE server_load::place server_load::enter(const stream_user& who, const std::string& address,
+                                                       bool refuse) {
+    if (max_per_address == 0) return refuse ? place::refused : place::served;
     const std::lock_guard lock{mutex_};
-    if (who_.contains(&who)) return true;
-    auto& at = *at_.try_emplace(address, 0).first;
-    if (at.second >= max_per_address) return false;
-    ++at.second;
+    if (who_.contains(&who)) return place::served;
+    auto& at = *at_.try_emplace(address).first;
+    auto& here = at.second;
+    const bool is_served = !refuse && here.served < max_per_address;
+    if (!is_served && here.refused >= max_refused_per_address) return place::none;
+    const presence now{&at, is_served ? &count::served : &count::refused};
+    ++(here.*now.as);
     try {
-        who_.emplace(&who, &at);
+        who_.emplace(&who, now);
     } catch (...) {
-        take_off(at);
+        take_off(now);
         throw;
     }
-    return true;
+    return is_served ? place::served : place::refused;
 }
 
 ARKE_COLD_INLINE void server_load::hand_over(const stream_user& from, const stream_user& to) {
@@ -42,7 +48,7 @@ ARKE_COLD_INLINE void server_load::leave(const stream_user& who) noexcept {
     const std::lock_guard lock{mutex_};
     const auto found = who_.find(&who);
     if (found == who_.end()) return;
-    take_off(*found->second);
+    take_off(found->second);
     who_.erase(found);
 }
 

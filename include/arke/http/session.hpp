@@ -37,7 +37,7 @@ public:
     session(std::shared_ptr<site> of, core::loop& on, std::string address, std::uint16_t port);
     ~session() override;
 
-    /// Begins to serve. `refusal`: every request is answered with this status.
+    /// Begins to serve. `refusal`: every request is answered with this status, and soon.
     void start(core::transport& t, int refusal = 0);
 
     /// The same where somebody else serves the pages: only upgrades are answered with more than a refusal.
@@ -84,7 +84,7 @@ private:
     response response_of(const std::exception_ptr& thrown, const http_request& asked) const;
 
     // the upgrade
-    std::optional<wire::http_refusal> over_limit(const request& r) const;
+    std::optional<wire::http_refusal> over_limit(const request& r);
     void accept(request r, core::endpoint& to);
     void settle(std::uint64_t number, upgrade& agreed, const std::exception_ptr& thrown);
     void admit(handshake& done, upgrade* agreed);

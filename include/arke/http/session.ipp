@@ -56,7 +56,10 @@ ARKE_COLD_INLINE void session::start(core::transport& t, int refusal) {
 }
 
 ARKE_COLD_INLINE void session::set_deadline() {
+    // Who only waits to be refused, and to read that, takes the place of somebody.
+    constexpr std::chrono::milliseconds refusal_timeout{1000};
     const auto& c = site_->listener;
+    if (refusal_ != 0) return set_deadline(std::min(c.handshake_timeout, refusal_timeout));
     set_deadline(upload_ ? c.body_timeout : c.handshake_timeout);
 }
 
@@ -370,10 +373,13 @@ ARKE_COLD_INLINE void session::reply(const http_request& asked, response made) {
 
 // --- the upgrade
 
-ARKE_COLD_INLINE std::optional<wire::http_refusal> session::over_limit(const request& r) const {
+ARKE_COLD_INLINE std::optional<wire::http_refusal> session::over_limit(const request& r) {
     const auto address = r.remote_address();
     // Behind a proxy it is known only now whose connection it is.
-    if (!site_->enter(*this, address)) return detail::too_many_of_address();
+    if (site_->enter(*this, address) != 0) {
+        refusal_ = 429;
+        return detail::too_many_of_address();
+    }
     if (!site_->handshakes || !site_->counts(address)) return std::nullopt;
     const auto wait = site_->handshakes->enter(wire::address_group(address), loop_->now());
     if (wait == 0) return std::nullopt;

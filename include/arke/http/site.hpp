@@ -64,9 +64,27 @@ struct site {
         return !tls_handshakes || !counts(address) || tls_handshakes->enter(wire::address_group(address), now) == 0;
     }
 
-    /// Whether there may be one more connection of this address; it counts then, unless it is no address that is counted.
-    bool enter(const core::stream_user& who, std::string_view address) const {
-        return load->max_per_address == 0 || !counts(address) || load->enter(who, wire::address_group(address));
+    /// What there is for one more connection, by the number of them alone.
+    core::server_load::place room() const noexcept {
+        // So many more are told that it is full; past that there is not even time for an answer.
+        constexpr std::size_t polite = 1024;
+        const auto there = load->connections.load(std::memory_order_relaxed);
+        if (there < listener.max_connections) return core::server_load::place::served;
+        return there - listener.max_connections < polite ? core::server_load::place::refused
+                                                         : core::server_load::place::none;
+    }
+
+    /// What one more connection of this address hears: nothing, but is closed; 0, when it is served; or the status of a refusal. It
+    /// counts for its address until it goes, unless it is no address that is counted.
+    std::optional<int> enter(const core::stream_user& who, std::string_view address, bool is_full = false) const {
+        auto its = is_full ? core::server_load::place::refused : core::server_load::place::served;
+        if (load->max_per_address != 0 && counts(address))
+            its = load->enter(who, wire::address_group(address), is_full);
+        switch (its) {
+            case core::server_load::place::served: return 0;
+            case core::server_load::place::refused: return is_full ? 503 : 429;
+            default: return std::nullopt;
+        }
     }
 
     /// Whose request it is that came from somebody with these headers.
