@@ -125,6 +125,41 @@ TEST_CASE("each end of a connection is counted once, by its reason") {
     CHECK(m.outbox_bytes == 0);
 }
 
+TEST_CASE("messages that are not whole have a bound for all together: at it they come, past it 1013") {
+    // Nothing bounded them but max_message_size for each connection.
+    scripted_server server{{.max_message_size = 1000, .listener = {.max_total_message_bytes = 1500}}};
+    server.on_message([](connection& c, message_view m) { c.emit_message(m); });
+    auto& anna = server.connect("anna");
+    auto& ben = server.connect("ben");
+    auto& cleo = server.connect("cleo");
+    const auto taken = [&] { return server.hub().load()->messages.taken(); };
+    const auto all_but_the_last = [](std::size_t size) {
+        auto frame = client_frame(0x81, line(size + 1));
+        frame.pop_back();
+        return frame;
+    };
+    anna.sends(all_but_the_last(999));
+    ben.sends(all_but_the_last(501));
+    CHECK(taken() == 1500);
+    cleo.says(line(1000));
+    CHECK(cleo.heard() == "text(1000 bytes)");
+    cleo.sends(all_but_the_last(1));
+    CHECK(cleo.heard() == "close(1013 messages over max_total_message_bytes) end");
+    CHECK(of(server).closed.messages_full == 1);
+    // What makes a message whole always finds room.
+    anna.sends(client_frame(0x81, line(1000)).substr(2 + 2 + 4 + 999));
+    CHECK(anna.heard() == "text(1000 bytes)");
+    CHECK(taken() == 501);
+    ben.vanishes();
+    CHECK(taken() == 0);
+    auto& dora = server.connect("dora");
+    dora.sends(client_frame(0x01, line(1000)));
+    CHECK(taken() == 1000);
+    // Who says goodbye in the midst of a message is read no further: nothing of it is kept until the stream ends.
+    dora.closes(1000);
+    CHECK(taken() == 0);
+}
+
 TEST_CASE("errors are counted by kind, reported or not") {
     scripted_server server{{.max_rooms = 1}};
     server.on("number", [](int) {});

@@ -127,6 +127,8 @@ TEST_CASE("each bad value of a config is refused by a sentence that names the fi
          "greater than zero"},
         {[](config& c) { c.listener.stop_timeout = -5ms; }, "listener.stop_timeout", "-5 ms", "greater than zero"},
         {[](config& c) { c.listener.max_total_body_bytes = 0; }, "listener.max_total_body_bytes", "0", "1 or more"},
+        {[](config& c) { c.listener.max_total_message_bytes = 0; }, "listener.max_total_message_bytes", "0",
+         "1 or more"},
         {[](config& c) { c.listener.body_timeout = 0ms; }, "listener.body_timeout", "0 ms", "greater than zero"},
         {[](config& c) { c.listener.answer_timeout = -1ms; }, "listener.answer_timeout", "-1 ms", "greater than zero"},
         {[](config& c) { c.listener.max_header_bytes = 255; }, "listener.max_header_bytes", "255", "256 or more"},

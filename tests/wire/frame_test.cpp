@@ -363,6 +363,40 @@ TEST_CASE("headers that announce large messages take addresses and no memory") {
 
 #endif
 
+TEST_CASE("what has come of messages that are not whole has a bound for all, and one byte past it is a fault") {
+    message_budget budget{3000};
+    const frame_limits limits{4000, 10, &budget};
+    listener sink;
+    const auto begin = [&](frame_reader& reader, std::size_t size) {
+        auto input = masked(fin | binary, noise(size + 1));
+        return reader.read(std::span{input}.first(input.size() - 1), limits, sink);
+    };
+    {
+        std::array<frame_reader, 5> readers;
+        CHECK_FALSE(begin(readers[0], 2000));
+        CHECK_FALSE(begin(readers[1], 1000));
+        CHECK(budget.taken() == 3000);
+        // One that comes whole takes nothing.
+        auto whole = masked(fin | text, "whole");
+        CHECK_FALSE(readers[2].read(whole, limits, sink));
+        const auto fault = begin(readers[2], 1);
+        REQUIRE(fault);
+        CHECK(fault->code == close_code::try_again_later);
+        CHECK(fault->what == errc::messages_full);
+        // Who is through, or forgotten, has made room.
+        std::string last{"x"};
+        CHECK_FALSE(readers[1].read(last, limits, sink));
+        CHECK(budget.taken() == 2000);
+        CHECK(begin(readers[3], 1001));
+        CHECK_FALSE(begin(readers[4], 1000));
+        readers[0].forget();
+        CHECK_FALSE(readers[0].in_message());
+        CHECK(budget.taken() == 1000);
+    }
+    CHECK(budget.taken() == 0);
+    CHECK(sink.heard.starts_with("text(whole) binary(1001#"));
+}
+
 TEST_CASE("an idle reader is small") { CHECK(sizeof(frame_reader) <= 32); }
 
 // --------------------------------------------------------------------------------------------------------------- faults

@@ -195,6 +195,10 @@ struct listener_config {
     /// How many may come at once after a silence. 0: as many as in a second.
     std::size_t handshake_burst = 0;
 
+    /// Bytes that have come of messages which are not whole yet, of all connections together. One more: close 1013 to its sender. One
+    /// message alone may have max_message_size, however small this is.
+    std::size_t max_total_message_bytes = 256UL * 1024 * 1024;
+
     friend bool operator==(const listener_config&, const listener_config&) = default;
 };
 

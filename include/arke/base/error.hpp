@@ -39,7 +39,9 @@ enum class errc {
     queue_full,           ///< More waits for a client's connection than client_config::max_queue or max_queue_bytes.
     message_timeout,      ///< A message took longer than config::message_timeout (close 1008).
     flooded,  ///< The peer said more than config::max_messages_per_second or max_bytes_per_second allow (close 1008).
-    tls_failed,  ///< The server is not who it should be, or TLS came to nothing for another reason.
+    tls_failed,     ///< The server is not who it should be, or TLS came to nothing for another reason.
+    messages_full,  ///< With this one, all messages that are not whole would pass listener_config::max_total_message_bytes
+                    ///< (close 1013).
 };
 
 namespace detail {
@@ -76,6 +78,7 @@ public:
             case errc::message_timeout: return "the message took longer than message_timeout";
             case errc::flooded: return "the peer says more in a second than it may";
             case errc::tls_failed: return "TLS failed";
+            case errc::messages_full: return "more messages are coming in parts than may";
         }
         return "unknown";
     }

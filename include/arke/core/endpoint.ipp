@@ -126,6 +126,7 @@ ARKE_COLD_INLINE void check_config(const config& c) {
     at_least("listener.max_header_fields", l.max_header_fields, std::size_t{8});
     at_least("listener.max_connections", l.max_connections, std::size_t{1});
     at_least("listener.max_total_outbox_bytes", l.max_total_outbox_bytes, std::size_t{1});
+    at_least("listener.max_total_message_bytes", l.max_total_message_bytes, std::size_t{1});
     check_path("listener.metrics_path", l.metrics_path);
     if (!l.metrics_path.empty() && l.metrics_path == c.endpoint)
         refuse("listener.metrics_path is the endpoint \"" + c.endpoint + "\"; give the metrics a path of their own");

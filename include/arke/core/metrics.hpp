@@ -70,6 +70,7 @@ struct event_metrics {
         Count replaced{};         ///< errc::replaced.
         Count out_of_memory{};    ///< errc::out_of_memory.
         Count flooded{};          ///< errc::flooded: by flood::close.
+        Count messages_full{};    ///< errc::messages_full.
     } closed;
     Count close_timeouts{};  ///< Closing handshakes that were cut at close_timeout.
     Count slowed{};          ///< Times that a peer was not read for a while, by flood::slow.

@@ -11,6 +11,7 @@
 
 #include <boost/container/vector.hpp>
 
+#include <algorithm>
 #include <atomic>
 #include <cstdint>
 #include <cstring>
@@ -47,6 +48,9 @@ public:
     // Set before the server serves.
     std::size_t max_waiting = listener_config{}.max_total_outbox_bytes;
     std::size_t max_per_address = 0;
+
+    /// Of messages that are not whole.
+    wire::message_budget messages{listener_config{}.max_total_message_bytes};
 
     bool is_over() const noexcept { return waiting.load(std::memory_order_relaxed) > max_waiting; }
 
@@ -100,7 +104,10 @@ public:
     /// Which end of their connections the peers are: a server, unless it is told otherwise before the first of them. As a client
     /// they mask what they send.
     wire::role role() const noexcept { return role_; }
-    void become_client() noexcept { role_ = wire::role::client; }
+    void become_client() noexcept {
+        role_ = wire::role::client;
+        limits_.budget = nullptr;
+    }
 
     /// Protocols are added before the first connection.
     void add_protocol(std::unique_ptr<protocol> p) { protocols_.push_back(std::move(p)); }
@@ -111,7 +118,10 @@ public:
     const std::shared_ptr<server_load>& load() const noexcept { return load_; }
 
     /// Before the first connection.
-    void share_load(std::shared_ptr<server_load> with) { load_ = std::move(with); }
+    void share_load(std::shared_ptr<server_load> with) {
+        load_ = std::move(with);
+        use_budget();
+    }
 
     /// More waits for all peers together than may. On the peer's loop, in a turn, in the midst of a delivery.
     virtual void on_overload(loop& on) noexcept = 0;
@@ -123,6 +133,13 @@ public:
     virtual void ended(const peer& p) noexcept = 0;
 
 private:
+    /// Of the load. A message alone always finds room.
+    void use_budget() noexcept {
+        auto& all = load_->messages;
+        all.most = std::max(all.most, wire::max_deflated_size(limits_.max_message_size));
+        limits_.budget = &all;
+    }
+
     config config_;
     millis ping_period_;
     wire::frame_limits limits_;
@@ -408,7 +425,7 @@ private:
     }
     millis ping_after() const noexcept;
 
-    /// A message has begun and not ended: notes when, and has the timer come for it.
+    /// A message has begun and not ended: notes when, and has the timer come for it. Or forgets it, when nothing more is read.
     void time_message();
     millis message_due() noexcept;
     void end();

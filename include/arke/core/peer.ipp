@@ -55,7 +55,10 @@ ARKE_COLD_INLINE void server_load::leave(const stream_user& who) noexcept {
 ARKE_INLINE peer_owner::peer_owner(config settings)
     : config_{std::move(settings)},
       ping_period_{effective_ping_period(config_).count()},
-      limits_{config_.max_message_size, config_.max_fragments} {}
+      limits_{config_.max_message_size, config_.max_fragments} {
+    load_->messages.most = config_.listener.max_total_message_bytes;
+    use_budget();
+}
 
 ARKE_INLINE peer::peer(peer_owner& owner, loop& on, std::string id, std::size_t protocol_index)
     : loop_{&on},
@@ -116,6 +119,12 @@ ARKE_INLINE void peer::on_filled(std::size_t count) {
 }
 
 ARKE_COLD_INLINE void peer::time_message() {
+    if (!reading()) {
+        // It would take memory until the stream ends.
+        reader_.forget();
+        has_wants_ = false;
+        return;
+    }
     auto* const began = reader_.mark();
     if (began == nullptr || *began != 0 || state_ != state::open) return;
     *began = std::max<millis>(loop_->now(), 1);
@@ -647,6 +656,7 @@ ARKE_COLD_INLINE counter& peer::cause_of(errc what) noexcept {
         case errc::replaced: return closed.replaced;
         case errc::out_of_memory: return closed.out_of_memory;
         case errc::flooded: return closed.flooded;
+        case errc::messages_full: return closed.messages_full;
         default: return closed.by_server;
     }
 }

@@ -8,6 +8,7 @@
 
 #include <algorithm>
 #include <array>
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
@@ -151,9 +152,30 @@ inline std::optional<frame_fault> parse_close(std::string_view payload, close_re
     return std::nullopt;
 }
 
+/// How many bytes may have come of messages that are not whole yet, over all readers that share it. Any thread.
+class message_budget {
+public:
+    explicit message_budget(std::size_t at_most = ~std::size_t{0}) noexcept : most{at_most} {}
+
+    /// False, and nothing, where it would be more than may be.
+    bool take(std::size_t bytes) noexcept {
+        if (bytes <= most && taken_.fetch_add(bytes, std::memory_order_relaxed) <= most - bytes) return true;
+        if (bytes <= most) give_back(bytes);
+        return false;
+    }
+    void give_back(std::size_t bytes) noexcept { taken_.fetch_sub(bytes, std::memory_order_relaxed); }
+    std::size_t taken() const noexcept { return taken_.load(std::memory_order_relaxed); }
+
+    std::size_t most;  ///< Set before the first reader.
+
+private:
+    std::atomic<std::size_t> taken_{0};
+};
+
 struct frame_limits {
     std::size_t max_message_size;
     std::size_t max_fragments;
+    message_budget* budget = nullptr;  ///< Null: without bound. Outlives the readers.
 };
 
 /// The most that a compressed message may take on the wire where this is the most that it may inflate to: what DEFLATE makes of
@@ -202,6 +224,12 @@ public:
     /// Whether a message or a frame has begun and not ended.
     bool in_message() const noexcept { return stashed_ != 0 || gathered_ != nullptr; }
 
+    /// Forgets a message that has begun, because nothing more is read. Not from within a sink.
+    void forget() noexcept {
+        gathered_.reset();
+        stashed_ = 0;
+    }
+
     /// A number of the owner's that begins as 0 with the first frame that is cut, and lasts as long as the message; null while
     /// there is none, or only a part of its header.
     std::int64_t* mark() noexcept { return gathered_ ? &gathered_->mark : nullptr; }
@@ -217,6 +245,15 @@ private:
 
     // A message that is not complete, and the frame of it (or the control frame within it) that is being read.
     struct gathering {
+        gathering() = default;
+        gathering(const gathering&) = delete;
+        gathering& operator=(const gathering&) = delete;
+        ~gathering() {
+            if (budget != nullptr) budget->give_back(counted);
+        }
+
+        message_budget* budget = nullptr;
+        std::size_t counted = 0;  // in the budget
         std::unique_ptr<char[]> data;
         std::size_t size = 0;
         std::size_t capacity = 0;

@@ -69,6 +69,7 @@ ARKE_INLINE std::optional<frame_fault> frame_reader::begin(const header& h, cons
         g.started = true;
         g.is_text = h.code == opcode::text;
         g.deflated = h.deflated;
+        g.budget = limits.budget;
     }
     if (++g.fragments > limits.max_fragments) {
         return frame_fault{close_code::policy_violation, errc::frame_violation, "a message of more than max_fragments"};
@@ -102,6 +103,14 @@ ARKE_INLINE std::optional<frame_fault> frame_reader::took(std::size_t count) {
     if (control) {
         g.control_size = static_cast<std::uint8_t>(g.control_size + count);
         return std::nullopt;
+    }
+    // What makes a message whole takes nothing: it is about to go.
+    if (g.budget != nullptr && (g.left != 0 || !g.frame.final)) {
+        if (!g.budget->take(count)) {
+            return frame_fault{close_code::try_again_later, errc::messages_full,
+                               "messages over max_total_message_bytes"};
+        }
+        g.counted += count;
     }
     g.size += count;
     if (g.is_text && !g.deflated && !g.utf8.write(std::string_view{at, count})) return bad_text();
