@@ -1,6 +1,8 @@
 #include <arke/server.hpp>
 
 #include <algorithm>
+#include <ctime>
+#include <limits>
 #include <map>
 #include <memory>
 #include <random>
@@ -169,6 +171,30 @@ TEST_CASE("a connection may be in max_rooms rooms and not in one more") {
     server.join("anna", "d");  // from outside that is only known later
     server.settle();
     CHECK(names(server.rooms()) == "a b");
+}
+
+// Each room that was left was looked for among all those of another member: the square of max_rooms for one that goes.
+TEST_CASE("leaving all rooms takes as long as there are rooms, and not the square of it") {
+    const auto time_of = [](int rooms) {
+        std::clock_t best = std::numeric_limits<std::clock_t>::max();
+        for (int round = 0; round != 3; ++round) {
+            scripted_server server{{.max_rooms = 4000}};
+            auto& anna = server.connect("anna");
+            auto& ben = server.connect("ben");
+            server.in_turn([&] {
+                for (int n = 0; n != rooms; ++n) anna.self().join(std::to_string(n));
+                for (int n = rooms; n-- != 0;) ben.self().join(std::to_string(n));
+                const auto begin = std::clock();
+                anna.self().disconnect();
+                best = std::min(best, std::clock() - begin);
+            });
+            CHECK(server.rooms().size() == static_cast<std::size_t>(rooms));
+            server.in_turn([&] { ben.self().disconnect(); });
+            CHECK(server.rooms().empty());
+        }
+        return best;
+    };
+    CHECK(time_of(4000) < 24 * std::max<std::clock_t>(time_of(500), 20));
 }
 
 TEST_CASE("except and not_me leave out") {

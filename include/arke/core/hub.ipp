@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <array>
+#include <span>
 #include <stdexcept>
 
 namespace arke::core {
@@ -85,7 +86,7 @@ ARKE_INLINE bool shard::join(peer& p, std::string_view name) {
             core::make_room(found->second->members, 1);
             p.rooms_.push_back({found->second.get(), found->second->members.size()});
         }
-        found->second->members.push_back(&p);
+        found->second->members.push_back({&p, p.rooms_.size() - 1});
         return true;
     } catch (...) {
         hub_.count_out(name, loop_);
@@ -106,16 +107,12 @@ ARKE_INLINE bool shard::leave(peer& p, std::string_view name) {
 ARKE_INLINE void shard::take_out(peer& p, std::size_t index) noexcept {
     const std::lock_guard lock{rooms_mutex_};
     const auto [r, place] = p.rooms_[index];
-    p.rooms_[index] = p.rooms_.back();
+    // The last of each list moves to the free place, and the other list is told so.
+    const auto moved = p.rooms_[index] = p.rooms_.back();
+    moved.in->members[moved.place].place = index;
     p.rooms_.pop_back();
-    auto* const last = r->members.back();
-    if (last != &p) {
-        // The last member moves to the free place and is told so.
-        r->members[place] = last;
-        for (auto& m : last->rooms_) {
-            if (m.in == r) m.place = place;
-        }
-    }
+    const auto last = r->members[place] = r->members.back();
+    if (last.who != &p) last.who->rooms_[last.place].place = place;
     r->members.pop_back();
     if (r->members.empty()) rooms_.erase(rooms_.find(r->name));
 }
@@ -124,7 +121,7 @@ ARKE_COLD_INLINE std::vector<std::string> shard::members(std::string_view name) 
     std::vector<std::string> ids;
     const std::lock_guard lock{rooms_mutex_};
     if (const auto found = rooms_.find(name); found != rooms_.end()) {
-        for (const auto* p : found->second->members) ids.push_back(p->id());
+        for (const auto& m : found->second->members) ids.push_back(m.who->id());
     }
     return ids;
 }
@@ -348,8 +345,8 @@ ARKE_INLINE void shard::deliver(const recipients& to, const outgoing& out, const
     if (!to.everyone && to.peers.empty() && to.rooms.size() == 1 && to.except_peers.empty() &&
         to.except_rooms.empty()) {
         if (auto* r = room_named(to.rooms.front())) {
-            for (auto* p : r->members) {
-                if (p != to.not_me.get()) give(*p, frames, out, shared);
+            for (const auto& m : r->members) {
+                if (m.who != to.not_me.get()) give(*m.who, frames, out, shared);
             }
         }
     } else {
@@ -360,7 +357,7 @@ ARKE_INLINE void shard::deliver(const recipients& to, const outgoing& out, const
         }
         for (const auto& name : to.except_rooms) {
             if (auto* r = room_named(name)) {
-                for (auto* p : r->members) p->mark_ = mark;
+                for (const auto& m : r->members) m.who->mark_ = mark;
             }
         }
         const auto tell = [&](peer& p) {
@@ -374,7 +371,7 @@ ARKE_INLINE void shard::deliver(const recipients& to, const outgoing& out, const
             }
             for (const auto& name : to.rooms) {
                 if (auto* r = room_named(name)) {
-                    for (auto* p : r->members) tell(*p);
+                    for (const auto& m : r->members) tell(*m.who);
                 }
             }
         }
@@ -392,13 +389,14 @@ ARKE_COLD_INLINE std::vector<peer_ptr> shard::select(const recipients& to) {
     if (to.not_me && to.not_me->loop_.get() == &loop_) to.not_me->mark_ = mark;
     const auto room_members = [this](std::string_view name) {
         const auto found = rooms_.find(name);
-        return found == rooms_.end() ? std::vector<peer*>{} : found->second->members;
+        return found == rooms_.end() ? std::span<const room::member>{}
+                                     : std::span<const room::member>{found->second->members};
     };
     for (const auto& p : to.except_peers) {
         if (p->loop_.get() == &loop_) p->mark_ = mark;
     }
     for (const auto& name : to.except_rooms) {
-        for (auto* p : room_members(name)) p->mark_ = mark;
+        for (const auto& m : room_members(name)) m.who->mark_ = mark;
     }
     const auto choose = [&](peer& p) {
         if (p.loop_.get() == &loop_ && std::exchange(p.mark_, mark) != mark) chosen.emplace_back(&p);
@@ -408,7 +406,7 @@ ARKE_COLD_INLINE std::vector<peer_ptr> shard::select(const recipients& to) {
     }
     for (const auto& p : to.peers) choose(*p);
     for (const auto& name : to.rooms) {
-        for (auto* p : room_members(name)) choose(*p);
+        for (const auto& m : room_members(name)) choose(*m.who);
     }
     return chosen;
 }

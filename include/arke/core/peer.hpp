@@ -27,10 +27,14 @@ namespace arke::core {
 
 class peer;
 
-/// A room as one loop knows it: the members that live there.
+/// A room as one loop knows it: the members that live there, each with the room's place among the rooms that it is in.
 struct room {
+    struct member {
+        peer* who;
+        std::size_t place;
+    };
     std::string name;
-    std::vector<peer*> members;
+    std::vector<member> members;
 };
 
 /// One room that a peer is in, and its place among the members.
