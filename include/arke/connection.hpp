@@ -151,7 +151,8 @@ public:
 
     void disconnect(close_code code = close_code::normal, std::string_view reason = {}) const;
 
-    /// False when the connection is gone, the name is another connection's id, or max_rooms is reached where that is known.
+    /// False when the connection is gone, the name is another connection's id, or max_rooms or max_room_name_bytes is reached where
+    /// that is known.
     bool join(std::string_view room) const;
     bool leave(std::string_view room) const;
 
@@ -318,8 +319,8 @@ public:
 
     // --- rooms
 
-    /// Enters a room; a room is made by its first member. False when the name is another connection's id, when max_rooms is
-    /// reached, or after the disconnect; reported to on_error.
+    /// Enters a room; a room is made by its first member. False when the name is another connection's id, when max_rooms or
+    /// max_room_name_bytes is reached, or after the disconnect; reported to on_error.
     bool join(std::string_view room);
     bool leave(std::string_view room);
     bool is_joined(std::string_view room) const;

@@ -173,6 +173,34 @@ TEST_CASE("a connection may be in max_rooms rooms and not in one more") {
     CHECK(names(server.rooms()) == "a b");
 }
 
+// Names had no bound: a connection in max_rooms rooms of 60,000 bytes each was 235 MB.
+TEST_CASE("the names of a connection's rooms are max_room_name_bytes together and not one more") {
+    scripted_server server{{.max_room_name_bytes = 10}};
+    auto& anna = server.connect("anna");
+    auto& ben = server.connect("ben");
+    std::string reported;
+    server.on_error([&](const error_report& e) {
+        if (e.code == errc::too_many_rooms) reported += std::string{e.detail} + " ";
+    });
+    server.in_turn([&] {
+        CHECK_FALSE(anna.self().join("eleven byte"));
+        CHECK(anna.self().join("12345"));
+        CHECK_FALSE(anna.self().join("123456"));
+        CHECK(anna.self().join("67890"));
+        CHECK(anna.self().join("12345"));
+        CHECK_FALSE(anna.self().join("x"));
+        CHECK(anna.self().leave("67890"));
+        CHECK(anna.self().join("abcd"));
+        CHECK(anna.self().join("x"));
+        CHECK(ben.self().join("its own 10"));
+    });
+    CHECK(reported == "eleven byte 123456 x ");
+    server.join("anna", "y");  // from outside that is only known later
+    server.to(arke::all).join("z");
+    server.settle();
+    CHECK(names(server.rooms()) == "12345 abcd its own 10 x");
+}
+
 // Each room that was left was looked for among all those of another member: the square of max_rooms for one that goes.
 TEST_CASE("leaving all rooms takes as long as there are rooms, and not the square of it") {
     const auto time_of = [](int rooms) {

@@ -249,6 +249,9 @@ struct config {
     /// Rooms that one connection may be in. At the bound join() says no.
     std::size_t max_rooms = 1024;
 
+    /// Bytes of the names of the rooms that one connection is in, all together. At the bound join() says no, as at max_rooms.
+    std::size_t max_room_name_bytes = 64 * 1024;
+
     /// Requests that may be open at once on one connection, in each direction: what ask() waits for, and coroutine handlers that
     /// have not ended. At the bound ask() completes with errc::too_many_requests; a request of the peer is refused as "busy",
     /// an event of the peer for a coroutine handler is reported to on_error and not handled.

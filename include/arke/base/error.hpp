@@ -27,7 +27,7 @@ enum class errc {
     close_timeout,        ///< The peer did not answer our close frame in time.
     replaced,             ///< Another connection took over this id (config::on_duplicate_id).
     name_taken,           ///< A room name that is another connection's id.
-    too_many_rooms,       ///< A join over config::max_rooms.
+    too_many_rooms,       ///< A join over config::max_rooms or max_room_name_bytes.
     out_of_memory,        ///< No memory for something of this connection (close 1011, where that can still be said).
     refused,              ///< The peer's application refuses to answer.
     ask_timeout,          ///< No answer came in time.
@@ -65,7 +65,8 @@ public:
             case errc::close_timeout: return "the peer did not answer the close frame";
             case errc::replaced: return "another connection took over this id";
             case errc::name_taken: return "the room name is another connection's id";
-            case errc::too_many_rooms: return "the connection is in max_rooms rooms already";
+            case errc::too_many_rooms:
+                return "the connection is in all the rooms that max_rooms and max_room_name_bytes allow";
             case errc::out_of_memory: return "there was no memory for something of this connection";
             case errc::refused: return "the peer refuses to answer";
             case errc::ask_timeout: return "no answer came in time";

@@ -110,6 +110,9 @@ public:
     bool leave(peer& p, std::string_view name);
     bool is_joined(const peer& p, std::string_view name) const;
 
+    /// Whether one more room is within the bounds of one connection.
+    bool may_join(const peer& p, std::string_view name) const noexcept;
+
     void deliver(const recipients& to, const outgoing& out, const message* shared);
 
     /// The peers of this loop that are meant, each once.

@@ -63,8 +63,15 @@ ARKE_INLINE bool shard::is_joined(const peer& p, std::string_view name) const {
     return std::any_of(p.rooms_.begin(), p.rooms_.end(), [name](const membership& m) { return m.in->name == name; });
 }
 
+ARKE_INLINE bool shard::may_join(const peer& p, std::string_view name) const noexcept {
+    const auto& c = hub_.settings();
+    std::size_t bytes = name.size();
+    for (const auto& m : p.rooms_) bytes += m.in->name.size();
+    return p.rooms_.size() < c.max_rooms && bytes <= c.max_room_name_bytes;
+}
+
 ARKE_INLINE bool shard::join(peer& p, std::string_view name) {
-    if (!p.is_open() || is_joined(p, name) || p.rooms_.size() >= hub_.settings().max_rooms) {
+    if (!p.is_open() || is_joined(p, name) || !may_join(p, name)) {
         hub_.count_out(name, loop_);
         return p.is_open() && is_joined(p, name);
     }
@@ -578,7 +585,7 @@ ARKE_INLINE hub::joined hub::join(peer& p, std::string_view name) {
     if (here) {
         if (!p.is_open()) return joined::no_such_connection;
         if (shard_of(on).is_joined(p, name)) return joined::yes;
-        if (p.rooms_.size() >= settings().max_rooms) return joined::too_many;
+        if (!shard_of(on).may_join(p, name)) return joined::too_many;
     }
     {
         const std::lock_guard lock{index_mutex_};
