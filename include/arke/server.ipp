@@ -250,6 +250,8 @@ private:
         ARKE_COLD ~teardown() {
             for (const auto& a : acceptors) a->close();
             if (cluster) cluster->close();
+            // Whoever is left may be let go of by handles, on any thread.
+            for (const auto& l : loops) l->waiting().clear();
             for (const auto& l : loops) l->shut_down();
             for (const auto& e : endpoints) e->clear();
         }

@@ -1,5 +1,6 @@
 #include <arke/server.hpp>
 
+#include <algorithm>
 #include <chrono>
 #include <set>
 #include <string>
@@ -310,6 +311,37 @@ TEST_CASE("over max_total_outbox_bytes those for whom most waits are cut, the ot
     CHECK(clients[6]->heard() == "text(14000 bytes)");
     CHECK(server.hub().load()->waiting.load() == 0);
     CHECK(server.loop().counters().closed.outbox_full.get() == 1);
+}
+
+// The loop that noticed cut its own: all those of loop 1 went, for whom least waited, and none of the large ones.
+TEST_CASE("over max_total_outbox_bytes the largest are cut on whichever loop they are, and no others") {
+    scripted_server server{{.max_outbox_bytes = 100'000}, 3};
+    server.hub().load()->max_waiting = 200'000;
+    std::vector<client*> large;
+    std::vector<client*> small;
+    for (int n = 0; n != 10; ++n) {
+        large.push_back(&server.connect("large" + std::to_string(n), n % 2 == 0 ? 0 : 2));
+        small.push_back(&server.connect("small" + std::to_string(n), 1));
+    }
+    server.settle();
+    for (int n = 0; n != 10; ++n) {
+        large[static_cast<std::size_t>(n)]->reads_only(0);
+        small[static_cast<std::size_t>(n)]->reads_only(0);
+        server.find("large" + std::to_string(n)).emit_message(line(19'600));
+    }
+    server.settle();
+    for (int n = 0; n != 10; ++n) server.find("small" + std::to_string(n)).emit_message(line(14'000));
+    server.settle();
+    const auto closed = [](const std::vector<client*>& of) {
+        return std::count_if(of.begin(), of.end(), [](auto* c) { return c->stream().is_closed; });
+    };
+    CHECK(closed(small) == 0);
+    CHECK(closed(large) == 9);
+    CHECK(server.hub().load()->waiting.load() <= 175'000);
+    for (auto* c : small) {
+        c->reads_everything();
+        CHECK(c->heard() == "text(14000 bytes)");
+    }
 }
 
 TEST_CASE("a broadcast over the bound of all ends with many cut at once, and the rest and the fast lose nothing") {

@@ -99,9 +99,6 @@ public:
     void add(peer& p) noexcept;
     void remove(peer& p) noexcept;
 
-    /// One that was removed has ended.
-    void ended(const peer& p) noexcept;
-
     /// Lets go of everybody. When the loop has ended.
     void clear();
 
@@ -123,9 +120,6 @@ public:
 
     std::vector<std::string> members(std::string_view name) const;
 
-    /// Cuts those who are closing, then those for whom most waits, until an eighth of the bound is free, once it is passed.
-    void relieve() noexcept;
-
 private:
     struct encoded;
     struct forms;
@@ -140,14 +134,11 @@ private:
     hub& hub_;
     loop& loop_;
     std::vector<peer*> peers_;
-    std::vector<peer*> closing_;  // removed, and not yet at its end
     string_map<std::unique_ptr<room>> rooms_;
     mutable std::mutex rooms_mutex_;  // for snapshots: the loop takes it to change rooms_, others to read them
     std::uint32_t mark_ = 0;
     bool delivering_ = false;
     std::vector<peer_ptr> to_forget_;
-    friend class hub;
-    bool relief_posted_ = false;
 };
 
 /// Everything that belongs to one endpoint: its config, its protocols, its connections and rooms over all loops.
@@ -179,9 +170,6 @@ public:
 
     /// Out of the index and all rooms. On the peer's loop; once.
     void forget(peer& p) noexcept override;
-    void ended(const peer& p) noexcept override;
-
-    void on_overload(loop& on) noexcept override;
 
     /// Adds what the loops and this endpoint have counted: `loops` only for one of the endpoints that share them.
     void add_metrics(metrics& to, bool loops) const;

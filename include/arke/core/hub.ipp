@@ -13,7 +13,6 @@ namespace arke::core {
 
 ARKE_INLINE void shard::make_room() {
     core::make_room(peers_, 1);
-    core::make_room(closing_, peers_.size() + 1);
     core::make_room(to_forget_, peers_.size() + 1);
 }
 
@@ -27,10 +26,6 @@ ARKE_INLINE void shard::remove(peer& p) noexcept {
     peers_.back()->place_ = p.place_;
     peers_[p.place_] = peers_.back();
     peers_.pop_back();
-    if (p.state_ != peer::state::closed) {
-        p.place_ = static_cast<std::uint32_t>(closing_.size());
-        closing_.push_back(&p);
-    }
     if (p.ending_) {
         try {
             p.ending_->left_rooms = p.joined_rooms();
@@ -44,18 +39,10 @@ ARKE_INLINE void shard::remove(peer& p) noexcept {
     }
 }
 
-ARKE_COLD_INLINE void shard::ended(const peer& p) noexcept {
-    if (p.place_ >= closing_.size() || closing_[p.place_] != &p) return;
-    closing_.back()->place_ = p.place_;
-    closing_[p.place_] = closing_.back();
-    closing_.pop_back();
-}
-
 ARKE_COLD_INLINE void shard::clear() {
     // The peers are not touched: with their sockets some are gone already.
     const std::lock_guard lock{rooms_mutex_};
     peers_.clear();
-    closing_.clear();
     rooms_.clear();
 }
 
@@ -421,6 +408,7 @@ ARKE_COLD_INLINE std::vector<peer_ptr> shard::select(const recipients& to) {
 // ----------------------------------------------------------------------------------------------------------------- hub
 
 ARKE_COLD_INLINE void hub::add_loop(loop& on) {
+    load()->add_loop(on);
     const std::lock_guard lock{index_mutex_};
     loops_.emplace_back(&on);
     shards_.push_back(std::make_unique<shard>(*this, on));
@@ -477,36 +465,6 @@ ARKE_INLINE void hub::forget(peer& p) noexcept {
     }
 }
 
-ARKE_COLD_INLINE void hub::ended(const peer& p) noexcept { shard_of(p.on_loop()).ended(p); }
-
-ARKE_COLD_INLINE void hub::on_overload(loop& on) noexcept {
-    auto& home = shard_of(on);
-    if (home.relief_posted_) return;
-    // Not here: members may be being walked, and the largest is known when everybody has got theirs.
-    try {
-        on.post([held = boost::intrusive_ptr<hub>{this}, &home] { home.relieve(); });
-        home.relief_posted_ = true;
-    } catch (...) {
-        // The next that waits tries again.
-    }
-}
-
-ARKE_COLD_INLINE void shard::relieve() noexcept {
-    relief_posted_ = false;
-    const auto& load = *hub_.load();
-    const auto enough = load.max_waiting - load.max_waiting / 8;
-    if (!load.is_over()) return;
-    for (auto* list : {&closing_, &peers_}) {
-        // In place, for memory is what there is little of.
-        const auto lagging = std::partition(list->begin(), list->end(), [](const peer* p) { return !p->is_lagging(); });
-        std::sort(lagging, list->end(), [](const peer* a, const peer* b) { return a->buffered() < b->buffered(); });
-        for (std::size_t i = 0; i != list->size(); ++i) (*list)[i]->place_ = static_cast<std::uint32_t>(i);
-        // Who is cut leaves the end of the list.
-        while (!list->empty() && list->back()->is_lagging() && load.waiting.load(std::memory_order_relaxed) > enough)
-            peer_ptr { list->back() } -> cut_too_slow();
-    }
-}
-
 ARKE_COLD_INLINE void hub::add_metrics(metrics& to, bool loops) const {
     to.connections += size();
     to.errors.unhandled_event += unhandled.load(std::memory_order_relaxed);
@@ -530,6 +488,7 @@ ARKE_COLD_INLINE void hub::clear() {
         size_.store(0, std::memory_order_relaxed);
     }
     for (const auto& s : shards_) s->clear();
+    for (const auto& l : loops_) l->waiting().clear();
     for (const auto& p : dropped) p->finish();
 }
 

@@ -3,6 +3,7 @@
 #include <arke/base/compile.hpp>
 #include <arke/core/compression.hpp>
 #include <arke/core/metrics.hpp>
+#include <arke/core/outbox.hpp>
 #include <arke/core/timing_wheel.hpp>
 #include <arke/core/transport.hpp>
 
@@ -179,6 +180,12 @@ public:
     }
     void retire(std::shared_ptr<const void> thing) { retired_things_.push_back(std::move(thing)); }
 
+    /// What waits for the peers of this loop that lag. In a turn.
+    outboxes& waiting() noexcept { return waiting_; }
+
+    /// Whether this loop is to cut those for whom most waits, and has not done so yet. Any thread.
+    std::atomic<bool>& relief_asked() noexcept { return relief_asked_; }
+
     /// Connections of this loop, those in their HTTP part included. Any thread.
     std::size_t load() const noexcept { return load_.load(std::memory_order_relaxed); }
 
@@ -292,6 +299,8 @@ private:
     using retired = std::unique_ptr<void, void (*)(void*)>;
     std::vector<retired> retired_;
     std::vector<std::shared_ptr<const void>> retired_things_;
+    outboxes waiting_;
+    std::atomic<bool> relief_asked_{false};
     std::atomic<std::size_t> load_{0};
     std::shared_ptr<void> filter_memory_;
     core::counters counters_;

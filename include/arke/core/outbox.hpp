@@ -4,6 +4,8 @@
 #include <arke/core/transport.hpp>
 #include <arke/event/message.hpp>
 
+#include <boost/intrusive/list.hpp>
+
 #include <algorithm>
 #include <cstddef>
 #include <cstring>
@@ -17,20 +19,27 @@
 
 namespace arke::core {
 
+class peer;
+
+using outbox_hook = boost::intrusive::list_base_hook<boost::intrusive::link_mode<boost::intrusive::auto_unlink>>;
+
 /// What waits for one peer, in order. A peer has one only while something waits that is not a single run of the loop's turn
 /// buffer.
 ///
 /// Small pieces are copied together; frames that many share are referenced, so that a broadcast to a thousand peers that do
 /// not read is stored once. A frame with a key stands alone, and can be taken back as long as no byte of it has been sent.
-class outbox {
+///
+/// That of a peer that lags stands in its loop's list until it goes.
+class outbox : public outbox_hook {
 public:
-    outbox() = default;
+    explicit outbox(peer* owner = nullptr) : of_{owner} {}
     outbox(const outbox&) = delete;
     outbox& operator=(const outbox&) = delete;
 
     /// Bytes that wait.
     std::size_t size() const noexcept { return size_; }
     bool empty() const noexcept { return size_ == 0; }
+    peer* of() const noexcept { return of_; }
 
     /// Bytes of somebody else's, until own() is called.
     void add_view(std::string_view bytes) { add({bytes, nullptr, nullptr, 0}); }
@@ -72,8 +81,8 @@ public:
         return true;
     }
 
-    /// The change of size() since the last call, as a number to be added; and what all calls add up to.
-    std::size_t uncounted() noexcept { return size_ - std::exchange(counted_, size_); }
+    /// What is to be counted for the server from now on, and what is.
+    std::size_t count() noexcept { return counted_ = size_; }
     std::size_t counted() const noexcept { return counted_; }
 
     void add_copy(std::string_view bytes) {
@@ -192,6 +201,7 @@ private:
 
     using places = std::unordered_map<std::string, std::size_t, arke::detail::keyed_hash, std::equal_to<>>;
 
+    peer* of_;
     std::vector<piece> pieces_;
     std::size_t first_ = 0;
     std::size_t size_ = 0;
@@ -200,5 +210,8 @@ private:
     std::size_t base_ = 0;            // pieces_[i] has the number base_ + i, which stays
     std::unique_ptr<places> places_;  // of the frames with a key, by number
 };
+
+/// Outboxes of one loop.
+using outboxes = boost::intrusive::list<outbox, boost::intrusive::constant_time_size<false>>;
 
 }  // namespace arke::core

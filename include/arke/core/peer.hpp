@@ -12,7 +12,9 @@
 #include <boost/container/vector.hpp>
 
 #include <algorithm>
+#include <array>
 #include <atomic>
+#include <bit>
 #include <cstdint>
 #include <cstring>
 #include <memory>
@@ -43,11 +45,11 @@ struct membership {
     std::size_t place;
 };
 
-/// What a server bears at this moment, over all its loops. Any thread.
+/// What a server bears at this moment, over all its loops and endpoints. Any thread.
 class server_load {
 public:
     std::atomic<std::size_t> connections{0};  ///< Those in their HTTP part included; peers count until they are freed.
-    std::atomic<std::size_t> waiting{0};      ///< Bytes in the outboxes of peers that lag.
+    std::atomic<std::size_t> waiting{0};      ///< Bytes in the outboxes of peers that lag: count().
 
     // Set before the server serves.
     std::size_t max_waiting = listener_config{}.max_total_outbox_bytes;
@@ -57,6 +59,16 @@ public:
     wire::message_budget messages{listener_config{}.max_total_message_bytes};
 
     bool is_over() const noexcept { return waiting.load(std::memory_order_relaxed) > max_waiting; }
+
+    /// One of the loops whose peers are counted. Again: no effect.
+    void add_loop(loop& on);
+
+    /// What waits for one peer was `before` and is `now`.
+    void count(std::size_t before, std::size_t now) noexcept;
+
+    /// Has every loop cut those for whom most waits, in a turn of its own: members may be being walked, and the largest are
+    /// known when everybody has got theirs.
+    static void relieve(const std::shared_ptr<server_load>& load) noexcept;
 
     enum class place {
         served,   ///< One of max_per_address.
@@ -75,20 +87,40 @@ public:
     void leave(const stream_user& who) noexcept;
 
 private:
-    struct count {
+    struct tally {
         std::size_t served = 0;
         std::size_t refused = 0;
     };
-    using counts = std::unordered_map<std::string, count, arke::detail::keyed_hash, std::equal_to<>>;
+    using counts = std::unordered_map<std::string, tally, arke::detail::keyed_hash, std::equal_to<>>;
     struct presence {
         counts::value_type* at;  // an element stays where it is, an iterator does not
-        std::size_t count::*as;
+        std::size_t tally::*as;
     };
 
     /// One less.
     void take_off(const presence& p) noexcept;
 
+    // Sizes, eight to the double.
+    static std::size_t grade(std::size_t bytes) noexcept {
+        const auto shift = static_cast<std::size_t>(std::bit_width(bytes | 8) - 4);
+        return 8 * shift + (bytes >> shift);
+    }
+    static std::size_t least_of(std::size_t grade) noexcept {
+        const auto shift = grade < 16 ? 0 : grade / 8 - 1;
+        return (grade - 8 * shift) << shift;
+    }
+
+    /// Of those of the loop, in its turn: who is closing, then who is among the largest of all loops, until an eighth of the bound
+    /// is free, once it is passed.
+    void relieve(loop& on) const noexcept;
+
+    /// So much waits at least for each of the largest of all loops, who have to go so that `enough` is left.
+    std::size_t floor(std::size_t enough) const noexcept;
+
+    std::array<std::atomic<std::size_t>, 61 * 8> waiting_of_{};  // by grade
+
     std::mutex mutex_;
+    std::vector<loop_ptr> loops_;
     counts at_;
     std::unordered_map<const stream_user*, presence> who_;
 };
@@ -127,14 +159,8 @@ public:
         use_budget();
     }
 
-    /// More waits for all peers together than may. On the peer's loop, in a turn, in the midst of a delivery.
-    virtual void on_overload(loop& on) noexcept = 0;
-
     /// Takes a peer out of everything, because it is over. On the peer's loop; once.
     virtual void forget(peer& p) noexcept = 0;
-
-    /// One that was forgotten is closed.
-    virtual void ended(const peer& p) noexcept = 0;
 
 private:
     /// Of the load. A message alone always finds room.
@@ -443,7 +469,7 @@ private:
     std::uint32_t pending_begin_ = 0;  // its run of the turn buffer
     std::uint32_t pending_end_ = 0;
     std::uint32_t mark_ = 0;   // the delivery that has counted it already
-    std::uint32_t place_ = 0;  // in the shard's list of the open, or of the closing
+    std::uint32_t place_ = 0;  // in the shard's list of the open
     millis last_heard_ = 0;
     millis last_progress_ = 0;  // of a lagging outbox; of a close: when it began
     std::string id_;

@@ -23,7 +23,7 @@ ARKE_COLD_INLINE server_load::place server_load::enter(const stream_user& who, c
     auto& here = at.second;
     const bool is_served = !refuse && here.served < max_per_address;
     if (!is_served && here.refused >= max_refused_per_address) return place::none;
-    const presence now{&at, is_served ? &count::served : &count::refused};
+    const presence now{&at, is_served ? &tally::served : &tally::refused};
     ++(here.*now.as);
     try {
         who_.emplace(&who, now);
@@ -50,6 +50,57 @@ ARKE_COLD_INLINE void server_load::leave(const stream_user& who) noexcept {
     if (found == who_.end()) return;
     take_off(found->second);
     who_.erase(found);
+}
+
+ARKE_COLD_INLINE void server_load::add_loop(loop& on) {
+    const std::lock_guard lock{mutex_};
+    if (std::find(loops_.begin(), loops_.end(), &on) == loops_.end()) loops_.emplace_back(&on);
+}
+
+ARKE_COLD_INLINE void server_load::count(std::size_t before, std::size_t now) noexcept {
+    // Who looks meanwhile may find more by size than in all, and not less.
+    waiting_of_[grade(now)].fetch_add(now, std::memory_order_relaxed);
+    waiting.fetch_add(now - before, std::memory_order_relaxed);
+    waiting_of_[grade(before)].fetch_sub(before, std::memory_order_relaxed);
+}
+
+ARKE_COLD_INLINE void server_load::relieve(const std::shared_ptr<server_load>& load) noexcept {
+    const std::lock_guard lock{load->mutex_};
+    for (const auto& on : load->loops_) {
+        if (on->relief_asked().exchange(true)) continue;
+        try {
+            on->post([load, at = on.get()] { load->relieve(*at); });
+        } catch (...) {
+            // The next that waits tries again.
+            on->relief_asked().store(false);
+        }
+    }
+}
+
+ARKE_COLD_INLINE std::size_t server_load::floor(std::size_t enough) const noexcept {
+    const auto all = waiting.load(std::memory_order_relaxed);
+    std::size_t found = 0;
+    auto at = waiting_of_.size();
+    while (at != 0 && found + enough < all) found += waiting_of_[--at].load(std::memory_order_relaxed);
+    return least_of(at);
+}
+
+ARKE_COLD_INLINE void server_load::relieve(loop& on) const noexcept {
+    on.relief_asked().store(false);
+    if (!is_over()) return;
+    const auto enough = max_waiting - max_waiting / 8;
+    const auto is_too_much = [&] { return waiting.load(std::memory_order_relaxed) > enough; };
+    // In place, for memory is what there is little of.
+    auto& all = on.waiting();
+    all.sort([](const outbox& a, const outbox& b) {
+        return a.of()->is_open() != b.of()->is_open() ? b.of()->is_open() : a.counted() > b.counted();
+    });
+    // Who is cut leaves the list. What others have cut meanwhile may have been the rest.
+    while (!all.empty() && is_too_much()) {
+        const peer_ptr largest{all.front().of()};
+        if (largest->is_open() && all.front().counted() < floor(enough)) return;
+        largest->cut_too_slow();
+    }
 }
 
 ARKE_INLINE peer_owner::peer_owner(config settings)
@@ -210,7 +261,7 @@ ARKE_INLINE bool peer::break_run(std::size_t begin, std::size_t end) noexcept {
 }
 
 ARKE_INLINE outbox& peer::own_outbox() {
-    if (!outbox_) outbox_ = std::make_unique<outbox>();
+    if (!outbox_) outbox_ = std::make_unique<outbox>(this);
     return *outbox_;
 }
 
@@ -283,16 +334,16 @@ ARKE_INLINE void peer::add_to_outbox(std::string_view bytes) noexcept {
 
 ARKE_INLINE void peer::note_waiting() noexcept {
     if (!outbox_) return;
-    const auto change = outbox_->uncounted();
-    auto& load = *owner_->load();
-    load.waiting.fetch_add(change, std::memory_order_relaxed);
-    if (load.is_over()) owner_->on_overload(*loop_);
+    const auto& load = owner_->load();
+    const auto before = outbox_->counted();
+    load->count(before, outbox_->count());
+    if (!outbox_->is_linked()) loop_->waiting().push_back(*outbox_);
+    if (load->is_over()) server_load::relieve(load);
 }
 
 ARKE_INLINE void peer::drop_outbox() noexcept {
     if (!outbox_) return;
-    if (const auto counted = outbox_->counted(); counted != 0)
-        owner_->load()->waiting.fetch_sub(counted, std::memory_order_relaxed);
+    if (const auto counted = outbox_->counted(); counted != 0) owner_->load()->count(counted, 0);
     outbox_.reset();
 }
 
@@ -729,7 +780,6 @@ ARKE_COLD_INLINE void peer::end() {
     if (state_ == state::closed) return;
     const bool reset = buffered() != 0;
     state_ = state::closed;
-    owner_->ended(*this);
     if (keeps_sent_context() || keeps_received_context()) loop_->compression().forget(this);
     cancel();
     drop_outbox();
