@@ -314,7 +314,7 @@ public:
         return made;
     }
 
-    /// Bytes that wait because the peer reads slowly; on_drain tells when there are none any more. In its handlers only.
+    /// Bytes to be sent that wait because the peer reads slowly; on_drain tells when there are none any more. In its handlers only.
     std::size_t buffered_amount() const noexcept { return is_lagging() ? buffered() : 0; }
 
     // --- rooms

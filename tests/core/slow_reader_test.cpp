@@ -132,7 +132,7 @@ TEST_CASE("latest values of many keys, again and again, keep the outbox at one f
 
 // The older one was taken back before it was known that the newer had no room, and a slow reader heard neither.
 TEST_CASE("with overflow::drop a latest value that does not fit leaves the one that waits") {
-    scripted_server server{{.max_outbox_bytes = 150, .on_overflow = overflow::drop}};
+    scripted_server server{{.max_outbox_bytes = 150 + 166, .on_overflow = overflow::drop}};
     auto& anna = server.connect("anna");
     server.settle();
     anna.reads_only(0);
@@ -144,6 +144,33 @@ TEST_CASE("with overflow::drop a latest value that does not fit leaves the one t
     CHECK(server.loop().counters().dropped.overflow.get() == 2);
     anna.reads_everything();
     CHECK(anna.heard() == "price(" + line(10) + ") price(2)");
+}
+
+// Small frames with keys were counted by their bytes, a tenth of what they took: 47 MB were 541.
+TEST_CASE("a latest value that waits counts for what it takes to keep, in the bound of one and in that of all") {
+    scripted_server server{{.max_outbox_bytes = 20'000, .on_overflow = overflow::drop}};
+    auto& anna = server.connect("anna");
+    server.settle();
+    anna.reads_only(0);
+    server.in_turn([&] { anna.self().emit_message("first"); });
+    const auto now = [&] { return server.hub().load()->waiting.load(); };
+    const auto before = now();
+    std::size_t amount = 0;
+    server.in_turn([&] {
+        for (int n = 0; n != 1000; ++n) anna.self().emit_latest("k", n, std::to_string(n));
+        amount = anna.self().buffered_amount();
+    });
+    const auto waits = 1000 - server.loop().counters().dropped.overflow.get();
+    CHECK(waits > 80);
+    CHECK(waits < 120);
+    CHECK(now() <= 20'000);
+    CHECK(now() - before > waits * 150);
+    CHECK(amount < waits * 50);  // what is to be sent
+    // A newer one takes the place of what it replaces.
+    server.in_turn([&] { anna.self().emit_latest("k", 9, "0"); });
+    CHECK(server.loop().counters().dropped.superseded.get() == 1);
+    anna.reads_everything();
+    CHECK(now() == 0);
 }
 
 // What was gathered in the turn, and the greeting, passed for bytes that wait for a slow reader.
@@ -166,7 +193,7 @@ TEST_CASE("nothing waits for a connection whose stream takes all, in the midst o
 }
 
 TEST_CASE("with overflow::coalesce every event is the latest of its name, and what does not fit closes") {
-    scripted_server server{{.max_outbox_bytes = 200, .on_overflow = overflow::coalesce}};
+    scripted_server server{{.max_outbox_bytes = 1000, .on_overflow = overflow::coalesce}};
     diary heard{server};
     auto& anna = server.connect("anna");
     auto& ben = server.connect("ben", 0, [](memory_transport& t) { t.room = client::greeting.size(); });

@@ -117,11 +117,12 @@ struct listener_config {
     std::size_t max_connections_per_address = 0;
 
     /// Bytes that may wait for all peers together. At the bound new connections hear 503, and those who are closing and those for
-    /// whom most waits are cut (on_disconnect hears 1013), until an eighth of it is free.
+    /// whom most waits are cut (on_disconnect hears 1013), whichever endpoint and loop they are of, until an eighth of it is free.
+    /// Each loop cuts its own, between two turns; sizes that differ by less than an eighth are one.
     ///
-    /// Counted are messages. What has left them for the transport is not, as what the kernel has taken is not: of a TLS connection
-    /// 32 KiB that are encrypted already, and beside them what TLS has to say itself, 256 KiB at most and mostly none; of an adopted
-    /// stream that is no socket 64 KiB.
+    /// Counted are messages, as in max_outbox_bytes. What has left them for the transport is not, as what the kernel has taken is
+    /// not: of a TLS connection 32 KiB that are encrypted already, and beside them what TLS has to say itself, 256 KiB at most and
+    /// mostly none; of an adopted stream that is no socket 64 KiB.
     std::size_t max_total_outbox_bytes = 1024UL * 1024 * 1024;
 
     /// Connections that the kernel may hold for us before accept. The kernel's own limit also applies.
@@ -240,7 +241,9 @@ struct config {
     unsigned max_json_depth = 128;
 
     /// Bytes that may wait for one peer after the kernel has taken what it takes. At the bound: on_overflow. A single message
-    /// larger than this is still taken while nothing waits.
+    /// larger than this is still taken while nothing waits. An event that a newer one may replace, by emit_latest() or
+    /// overflow::coalesce, counts 160 bytes more, and its name and key, because that is what it takes to keep one;
+    /// connection::buffered_amount() is without them.
     std::size_t max_outbox_bytes = 1024 * 1024;
 
     /// What happens at max_outbox_bytes.

@@ -39,6 +39,11 @@ public:
     /// Bytes that wait.
     std::size_t size() const noexcept { return size_; }
     bool empty() const noexcept { return size_ == 0; }
+
+    /// About what it takes to keep them. A frame with a key stands alone, with a piece, a copy and a place of its own, whose size by
+    /// far passes that of a small frame.
+    std::size_t cost() const noexcept { return size_ + kept_; }
+    static std::size_t cost_of(const std::string& key) noexcept { return key.empty() ? 0 : 160 + key.size(); }
     peer* of() const noexcept { return of_; }
 
     /// Bytes of somebody else's, until own() is called.
@@ -60,11 +65,11 @@ public:
         add({copy, nullptr, std::move(own), bytes.size()}, key);
     }
 
-    /// The bytes that forget() of this key would take back: none where there is no such frame, or it is on its way.
-    std::size_t size_of(const std::string& key) const {
+    /// The cost() that forget() of this key would take back: none where there is no such frame, or it is on its way.
+    std::size_t cost_with(const std::string& key) const {
         if (!places_) return 0;
         const auto found = places_->find(key);
-        return found == places_->end() ? 0 : pieces_[found->second - base_].bytes.size();
+        return found == places_->end() ? 0 : pieces_[found->second - base_].bytes.size() + cost_of(key);
     }
 
     /// Takes back the frame of this key. False: there is none, or it is on its way.
@@ -76,13 +81,14 @@ public:
         size_ -= p.bytes.size();
         p = {};
         places_->erase(found);
+        kept_ -= cost_of(key);
         ++holes_;
         if (holes_ > 64 && holes_ * 2 > pieces_.size() - first_) close_holes();
         return true;
     }
 
     /// What is to be counted for the server from now on, and what is.
-    std::size_t count() noexcept { return counted_ = size_; }
+    std::size_t count() noexcept { return counted_ = cost(); }
     std::size_t counted() const noexcept { return counted_; }
 
     void add_copy(std::string_view bytes) {
@@ -126,7 +132,10 @@ public:
                 ++first_;
                 continue;
             }
-            if (head.key != nullptr) places_->erase(places_->find(*std::exchange(head.key, nullptr)));
+            if (head.key != nullptr) {
+                kept_ -= cost_of(*head.key);
+                places_->erase(places_->find(*std::exchange(head.key, nullptr)));
+            }
             const auto part = std::min(count, head.bytes.size());
             head.bytes.remove_prefix(part);
             count -= part;
@@ -181,6 +190,7 @@ private:
             if (!places_) places_ = std::make_unique<places>();
             const auto [at, is_new] = places_->try_emplace(key, base_ + pieces_.size());
             // One that is still there was not forgotten: it waits like any other from now on.
+            if (is_new) kept_ += cost_of(key);
             if (!is_new) pieces_[std::exchange(at->second, base_ + pieces_.size()) - base_].key = nullptr;
             p.key = &at->first;
         }
@@ -205,6 +215,7 @@ private:
     std::vector<piece> pieces_;
     std::size_t first_ = 0;
     std::size_t size_ = 0;
+    std::size_t kept_ = 0;  // of cost(), beside the bytes
     std::size_t counted_ = 0;
     std::size_t holes_ = 0;           // among the pieces from first_ on
     std::size_t base_ = 0;            // pieces_[i] has the number base_ + i, which stays

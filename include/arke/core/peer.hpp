@@ -49,7 +49,7 @@ struct membership {
 class server_load {
 public:
     std::atomic<std::size_t> connections{0};  ///< Those in their HTTP part included; peers count until they are freed.
-    std::atomic<std::size_t> waiting{0};      ///< Bytes in the outboxes of peers that lag: count().
+    std::atomic<std::size_t> waiting{0};      ///< What the outboxes of peers that lag cost: count().
 
     // Set before the server serves.
     std::size_t max_waiting = listener_config{}.max_total_outbox_bytes;
@@ -255,6 +255,9 @@ public:
 
     /// Bytes that the kernel has not taken.
     std::size_t buffered() const noexcept { return outbox_ ? outbox_->size() : 0; }
+
+    /// What the bounds count of them.
+    std::size_t kept() const noexcept { return outbox_ ? outbox_->cost() : 0; }
 
     /// Somebody took it out of a room.
     virtual void left(std::string_view room) = 0;

@@ -282,10 +282,10 @@ ARKE_COLD_INLINE bool peer::may_wait(std::size_t more, bool is_control, const ou
             return false;
         }
         key = key_of(*out);
-        if (!key.empty()) older = outbox_->size_of(key);
+        if (!key.empty()) older = outbox_->cost_with(key);
     }
-    const auto waiting = buffered() - older;
-    if (waiting == 0 || waiting + more <= settings().max_outbox_bytes) {
+    const auto waiting = kept() - older;
+    if (waiting == 0 || waiting + more + outbox::cost_of(key) <= settings().max_outbox_bytes) {
         if (older != 0) {
             outbox_->forget(key);
             dropped.superseded.add();
@@ -307,7 +307,7 @@ ARKE_COLD_INLINE bool peer::takes(std::size_t size) {
     const auto& buffer = loop_->buffer();
     // As the send would.
     if (!lagging_ && size > buffer.room() && size <= buffer.capacity() / 2) loop_->flush_all();
-    return !lagging_ || buffered() + size <= settings().max_outbox_bytes;
+    return !lagging_ || kept() + size <= settings().max_outbox_bytes;
 }
 
 ARKE_COLD_INLINE void peer::too_slow() {
@@ -567,7 +567,12 @@ ARKE_INLINE void peer::send_shared(const shared_frame_ptr& frame, const outgoing
     guarded([&] {
         if (lagging_) {
             if (!may_wait(frame->view().size(), false, &out)) return;
-            outbox_->add_shared(frame, key_of(out));
+            // What is small is better copied to the rest than kept as a frame of its own.
+            constexpr std::size_t small = 512;
+            if (const auto key = key_of(out); key.empty() && frame->view().size() <= small)
+                outbox_->add_copy(frame->view());
+            else
+                outbox_->add_shared(frame, key);
             note_waiting();
             return count_sent(out);
         }

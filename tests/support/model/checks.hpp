@@ -41,7 +41,7 @@ inline void checks::check_at_rest() {
         if (r.is_open()) {
             require(!r.must_end, r.id + " was to end");
             ++open;
-            total += r.peer->buffered();
+            total += r.peer->kept();
             for (const auto& room : r.rooms) rooms[room].insert(r.id + "/" + std::to_string(r.loop));
             const auto joined = r.self->rooms();
             require(std::set<std::string>(joined.begin(), joined.end()) == r.rooms && joined.size() == r.rooms.size(),

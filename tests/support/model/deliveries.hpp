@@ -31,7 +31,7 @@ protected:
         ++expected_[kind];
     }
     bool has_room_for(const record& r, std::size_t more) const {
-        const auto before = waiting(r) + 2 * r.pings_unseen;
+        const auto before = waiting(r) + 2 * r.pings_unseen + r.peer->kept() - r.peer->buffered();
         return before == 0 || before + more <= settings_.max_outbox_bytes;
     }
 
@@ -165,8 +165,9 @@ inline void deliveries::hand(record& r, const note& n) {
             (n.how == urgency::latest_only || settings_.on_overflow == overflow::coalesce))
             key = n.key;
         auto* const older = waiting_frame(r, key);
-        const auto left = r.peer->buffered() - (older != nullptr ? older->bytes.size() : 0);
-        const bool fits = left == 0 || left + bytes.size() <= settings_.max_outbox_bytes;
+        const auto extra = key.empty() ? 0 : 160 + key.size();
+        const auto left = r.peer->kept() - (older != nullptr ? older->bytes.size() + extra : 0);
+        const bool fits = left == 0 || left + bytes.size() + extra <= settings_.max_outbox_bytes;
         if (!fits && (n.is_awaited || settings_.on_overflow != overflow::drop)) {
             r.causes.push_back({1013, "outbox_full", "too slow"});
             r.must_end = r.too_slow = true;
