@@ -41,7 +41,8 @@ void act_here(core::endpoint& on, const core::address& to, const core::action& w
 
 /// Whom a message is for. Made by to(...), used at once or kept.
 ///
-/// A plain name is an id where one of that name is connected, else a room. Whoever is meant twice gets the message once; an
+/// A plain name is an id where one of that name is connected, else a room: when the connection has gone, somebody may have joined a
+/// room that is named like its id. What is meant for one alone is said to `arke::id{...}`, which is never a room. Whoever is meant twice gets the message once; an
 /// unknown name is nobody. Membership is read when each loop takes the message up, which for the caller's own loop is now.
 ///
 /// Threads: any. Two emits of one thread to one receiver keep their order.
@@ -306,7 +307,7 @@ public:
     /// Sends a ping with at most 125 bytes; its pong comes to on_pong.
     void ping(bytes_view payload = {});
 
-    /// Names others: ids, rooms, arke::all, arke::not_me.
+    /// Names others: ids, rooms, arke::all, arke::not_me. What is meant for one alone is said to arke::id{...}: see target.
     template <class... Names>
     target to(Names&&... names) {
         target made{endpoint(), core::peer_ptr{this}};
@@ -320,7 +321,8 @@ public:
     // --- rooms
 
     /// Enters a room; a room is made by its first member. False when the name is another connection's id, when max_rooms or
-    /// max_room_name_bytes is reached, or after the disconnect; reported to on_error.
+    /// max_room_name_bytes is reached, or after the disconnect; reported to on_error. An id that is free again is a name like any
+    /// other: where clients choose rooms (on_join), what is meant for one is said to arke::id{...}.
     bool join(std::string_view room);
     bool leave(std::string_view room);
     bool is_joined(std::string_view room) const;

@@ -134,7 +134,7 @@ public:
 
     // --- speaking
 
-    /// Names whom a message is for: ids, rooms, arke::all.
+    /// Names whom a message is for: ids, rooms, arke::all. What is meant for one alone is said to arke::id{...}: see target.
     template <class... Names>
     target to(Names&&... names) const {
         static_assert(
