@@ -10,7 +10,7 @@ using arke::errc;
 TEST_CASE("every error has a sentence of its own, and what is none says so") {
     std::set<std::string> sentences;
     int count = 0;
-    for (int value = 1; value <= static_cast<int>(errc::tls_failed); ++value) {
+    for (int value = 1; value <= static_cast<int>(errc::messages_full); ++value) {
         sentences.insert(arke::make_error_code(static_cast<errc>(value)).message());
         ++count;
     }

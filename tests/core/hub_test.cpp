@@ -194,7 +194,7 @@ TEST_CASE("the names of a connection's rooms are max_room_name_bytes together an
         CHECK(anna.self().join("x"));
         CHECK(ben.self().join("its own 10"));
     });
-    CHECK(reported == "eleven byte 123456 x ");
+    CHECK(reported == R"("eleven byte" "123456" "x" )");
     server.join("anna", "y");  // from outside that is only known later
     server.to(arke::all).join("z");
     server.settle();
