@@ -188,7 +188,7 @@ TEST_CASE("what a lagging peer may miss is never referred to") {
     for (const auto on_overflow : {overflow::drop, overflow::coalesce}) {
         auto settings = with({.threshold = 1, .send_context_takeover = true});
         settings.on_overflow = on_overflow;
-        settings.max_outbox_bytes = 600;
+        settings.max_outbox_bytes = 1'000;  // a few, of which the latest count as 160 and more
         scripted_server server{settings};
         auto& anna = server.connect_deflating();
         std::string heard;

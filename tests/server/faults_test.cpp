@@ -260,7 +260,7 @@ TEST_CASE("names, values and JSON that nobody expects are reports or events like
 TEST_CASE(
     "of a client of arke.v1 odd names, rooms, numbers and data are answers or reports, and nobody hears what is not "
     "his") {
-    watched_server server{{.max_message_size = 256 * 1024}};
+    watched_server server{{.max_message_size = 256 * 1024, .max_room_name_bytes = 128 * 1024}};
     auto& s = *server.net.owner();
     s.on("int", [](std::int32_t n) { return n; });
     s.on("byte", [](std::uint8_t n) { return static_cast<int>(n); });
