@@ -607,9 +607,9 @@ TEST_CASE("a server that is killed is gone from the others within the stated tim
         return city[asked].cluster().ask<int>("who", 10s, boost::asio::use_future);
     };
     const auto answers = [](const ask_results<int>& results) {
-        std::vector<std::string> all;
-        for (const auto& each : results.answers) all.push_back(std::to_string(each.value));
-        return sorted(std::move(all));
+        std::vector<std::string> values;
+        for (const auto& each : results.answers) values.push_back(std::to_string(each.value));
+        return sorted(std::move(values));
     };
     std::string victim;
     {
@@ -626,9 +626,9 @@ TEST_CASE("a server that is killed is gone from the others within the stated tim
         }
         REQUIRE_FALSE(victim.empty());
         CHECK(nodes(city[1]) == "server1 server2 server3 victim");
-        const auto all = ask_all(0).get();
-        CHECK(answers(all) == "2 3 4");
-        CHECK(all.missing.empty());
+        const auto given = ask_all(0).get();
+        CHECK(answers(given) == "2 3 4");
+        CHECK(given.missing.empty());
     }
     const auto killed = clock_type::now();
     const auto since_killed = [&] { return std::chrono::duration<double>(clock_type::now() - killed).count(); };
@@ -644,11 +644,11 @@ TEST_CASE("a server that is killed is gone from the others within the stated tim
         CHECK_FALSE(found.degraded);
     }
     for (auto* const each : {&asked, &asked_there}) {
-        const auto all = each->get();
-        CHECK(answers(all) == (each == &asked ? "2 3" : "1 2"));
-        REQUIRE(all.missing.size() == 1);
-        CHECK(all.missing.front().id == victim);
-        CHECK(all.missing.front().why == errc::disconnected);
+        const auto given = each->get();
+        CHECK(answers(given) == (each == &asked ? "2 3" : "1 2"));
+        REQUIRE(given.missing.size() == 1);
+        CHECK(given.missing.front().id == victim);
+        CHECK(given.missing.front().why == errc::disconnected);
     }
     const auto answered = since_killed();
     CHECK(city.settle(3));

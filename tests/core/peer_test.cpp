@@ -725,14 +725,14 @@ TEST_CASE("of a room of a thousand the one that never reads meets its bound, and
     server.settle();
     constexpr std::size_t lagging = 500;
     members[lagging]->reads_only(0);
-    std::string all;
+    std::string expected;
     for (int n = 0; n != rounds; ++n) {
         server.to("room").emit_message(line(size, static_cast<char>('a' + n)));
         server.settle();
-        all += server_frame(0x81, line(size, static_cast<char>('a' + n)));
+        expected += server_frame(0x81, line(size, static_cast<char>('a' + n)));
     }
     std::size_t complete = 0;
-    for (auto* m : members) complete += m->bytes() == all ? 1 : 0;
+    for (auto* m : members) complete += m->bytes() == expected ? 1 : 0;
     CHECK(complete == 999);
     // Nine messages with their headers fit into the bound of ten without.
     const auto frame = size + (size < 126 ? 2 : 4);
@@ -741,7 +741,7 @@ TEST_CASE("of a room of a thousand the one that never reads meets its bound, and
     if (on_overflow == overflow::drop) CHECK(server.loop().counters().dropped.overflow.get() == rounds - 9);
     CHECK(server.size() == (on_overflow == overflow::drop ? 1'000 : 999));
     slow.reads_everything();
-    CHECK(slow.bytes().substr(0, 9 * frame) == std::string_view{all}.substr(0, 9 * frame));
+    CHECK(slow.bytes().substr(0, 9 * frame) == std::string_view{expected}.substr(0, 9 * frame));
     CHECK(slow.bytes().size() == 9 * frame + (on_overflow == overflow::drop ? 0 : 2 + 2 + 8));
 }
 

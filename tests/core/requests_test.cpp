@@ -308,12 +308,12 @@ TEST_CASE("an answer and its timeout at once complete a request once") {
     SECTION("in the turn of the tick, one comes before its timeout is told, and after it") {
         // The first whose time has come brings the answers to all, its own among them: two requests of one peer, one of another.
         const bool bens_first = GENERATE(false, true);
-        std::string all;
+        std::string told;
         int calls = 0;
         const auto note = [&](char who) {
             return [&, who](error_code why, int value) {
-                all += who;
-                all += why ? "!" : std::to_string(value);
+                told += who;
+                told += why ? "!" : std::to_string(value);
                 CHECK((!why || why == errc::ask_timeout));
                 if (++calls != 1) return;
                 anna.answers(0, 1);
@@ -329,11 +329,11 @@ TEST_CASE("an answer and its timeout at once complete a request once") {
         });
         server.pass(1'016ms);
         server.pass(10s);
-        INFO(all);
+        INFO(told);
         CHECK(calls == 3);
-        for (const char who : {'a', 'b', 'c'}) CHECK(std::count(all.begin(), all.end(), who) == 1);
+        for (const char who : {'a', 'b', 'c'}) CHECK(std::count(told.begin(), told.end(), who) == 1);
         // The answer to what has timed out is late, and that to what was not yet told of in time.
-        const auto timed_out = std::count(all.begin(), all.end(), '!');
+        const auto timed_out = std::count(told.begin(), told.end(), '!');
         CHECK(timed_out == 1);
         CHECK(server.loop().counters().dropped.late_answers.get() == 1);
     }
