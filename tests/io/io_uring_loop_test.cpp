@@ -1,6 +1,6 @@
 #include <algorithm>
-#include <arke/server.hpp>
 #include <arke/io/make_loop.hpp>
+#include <arke/server.hpp>
 #include <array>
 #include <boost/asio/executor_work_guard.hpp>
 #include <boost/asio/io_context.hpp>
@@ -28,9 +28,15 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <cerrno>
 #include <csignal>
 #include <cstddef>
+
+#ifdef ARKE_HAS_IO_URING
+#include <dlfcn.h>
+#include <liburing.h>
+#endif
 
 using namespace arke;
 using namespace arke::test;
@@ -592,6 +598,139 @@ TEST_CASE("a message of 1 MiB in fragments comes back whole, while others talk")
     }
     CHECK((large.receive() == text));
 }
+
+#ifdef ARKE_HAS_IO_URING
+
+namespace {
+
+/// How many calls from now on take nothing off a ring.
+std::atomic<int> refusals{0};
+
+}  // namespace
+
+// In the place of liburing's, for all of this program: a kernel without memory.
+extern "C" int io_uring_submit_and_get_events(io_uring* ring) {
+    if (refusals > 0 && refusals-- > 0) {
+        // As far as liburing comes by itself.
+        ring->sq.sqe_head = ring->sq.sqe_tail;
+        __atomic_store_n(ring->sq.ktail, ring->sq.sqe_tail, __ATOMIC_RELEASE);
+        return -EAGAIN;
+    }
+    static const auto real = reinterpret_cast<int (*)(io_uring*)>(::dlsym(RTLD_NEXT, "io_uring_submit_and_get_events"));
+    return real(ring);
+}
+
+TEST_CASE(
+    "where the kernel takes nothing off the ring, a turn's sends go out all the same, and who was to be heard is") {
+    if (!has_io_uring()) return;
+    // Once, so that the next call takes it; as often as is tried; for longer than that.
+    const int refused = GENERATE(1, 8, 12, 100);
+    bench b{GENERATE(true, false)};
+    constexpr std::size_t count = 40;
+    std::vector<user_ptr> users;
+    std::vector<std::string> received(count);
+    std::string said;
+    for (std::size_t n = 0; n != count; ++n) {
+        users.emplace_back(new listener);
+        b.attach(users.back());
+        users.back()->out = "message " + std::to_string(n) + ";";
+    }
+    for (int turn = 1; turn != 4; ++turn) {
+        refusals = refused;
+        b.in_turn([&] {
+            for (const auto& u : users) b.loop->add_dirty(*u);
+        });
+        refusals = 0;
+        for (std::size_t n = 0; n != count; ++n) {
+            CHECK(users[n]->answers == turn);
+            CHECK(users[n]->lacked == 0);
+            CHECK(hear(b.ends[n]) == users[n]->out);
+        }
+        const auto word = "word " + std::to_string(turn) + ";";
+        said += word;
+        for (const int fd : b.ends) say(fd, word);
+        CHECK(b.until(
+            [&] { return std::all_of(users.begin(), users.end(), [&](const auto& u) { return u->heard == said; }); }));
+    }
+}
+
+TEST_CASE(
+    "where the kernel takes nothing off the ring, who is not sent anything is heard as soon as it takes something") {
+    if (!has_io_uring()) return;
+    bench b{GENERATE(true, false)};
+    const user_ptr user{new listener};
+    refusals = 5;
+    const int fd = b.attach(user);
+    b.context.poll();
+    say(fd, "hello");
+    CHECK(b.until([&] { return user->heard == "hello"; }));
+    CHECK(refusals <= 0);
+}
+
+TEST_CASE("where the kernel takes nothing off the ring, reads that are paused stay so, and go on where they stopped") {
+    if (!has_io_uring()) return;
+    bench b{GENERATE(true, false)};
+    const user_ptr user{new listener};
+    const int fd = b.attach(user);
+    say(fd, "one ");
+    REQUIRE(b.until([&] { return user->heard == "one "; }));
+    user->out = "x";
+    refusals = 8;
+    // The word to the kernel to stop is lost with the rest.
+    b.in_turn([&] {
+        user->transport->pause_reads(true);
+        b.loop->add_dirty(*user);
+    });
+    refusals = 0;
+    CHECK(hear(fd) == "x");
+    say(fd, "two ");
+    for (int i = 0; i != 20; ++i) b.context.poll();
+    CHECK(user->heard == "one ");
+    b.in_turn([&] { user->transport->pause_reads(false); });
+    CHECK(b.until([&] { return user->heard == "one two "; }));
+    say(fd, "three");
+    CHECK(b.until([&] { return user->heard == "one two three"; }));
+}
+
+TEST_CASE(
+    "where the kernel takes nothing off the ring, who is closed leaves no request for the next of its descriptor") {
+    if (!has_io_uring()) return;
+    bench b{GENERATE(true, false)};
+    for (int round = 0; round != 3; ++round) {
+        const user_ptr first{new listener};
+        refusals = 1;
+        b.attach(first);
+        b.context.poll();
+        b.in_turn([&] { std::exchange(first->transport, nullptr)->close(false); });
+        refusals = 0;
+        const user_ptr next{new listener};
+        const int fd = b.attach(next);
+        say(fd, "for the next");
+        CHECK(b.until([&] { return next->heard == "for the next"; }));
+        CHECK(first->heard.empty());
+    }
+}
+
+TEST_CASE("a kernel that often takes nothing off the ring costs a server nothing but time: all is echoed, in order") {
+    if (!has_io_uring()) return;
+    running_server net{quiet(loop_kind::io_uring)};
+    net->on_message([](connection& from, message_view m) { from.emit_message(m); });
+    net.start();
+    std::vector<std::unique_ptr<client>> clients;
+    for (int n = 0; n != 8; ++n) {
+        refusals = n;
+        clients.push_back(std::make_unique<client>(net.port()));
+    }
+    for (int n = 0; n != 200; ++n) {
+        refusals = n % 25;
+        for (auto& c : clients) c->send("message " + std::to_string(n));
+        for (auto& c : clients) REQUIRE(c->receive() == "message " + std::to_string(n));
+        if (n % 20 == 0) clients[static_cast<std::size_t>(n) / 20 % 8] = std::make_unique<client>(net.port());
+    }
+    refusals = 0;
+}
+
+#endif
 
 TEST_CASE("where a sandbox refuses io_uring, a server that asks for it serves with epoll") {
     // In a process of its own: what a filter forbids stays forbidden.

@@ -216,6 +216,7 @@ private:
     void watch();
     void run();
     void run_again() noexcept;
+    void run_later() noexcept;
     bool run_round();
     void submit() override;
     ::io_uring_sqe* next_sqe();
@@ -241,6 +242,8 @@ private:
     bool has_flag(unsigned flag) const noexcept {
         return (__atomic_load_n(ring_.sq.kflags, __ATOMIC_ACQUIRE) & flag) != 0;
     }
+    /// The kernel has not taken all, for lack of memory.
+    bool is_refused() const noexcept { return ::io_uring_sq_ready(&ring_) != 0; }
     bool needs_exchange() const noexcept { return !changed_.empty() || !starving_.empty() || listens_anew_; }
     bool has_work() const noexcept { return next_ != completions_.size() || needs_exchange() || !ready_.empty(); }
 
@@ -252,6 +255,8 @@ private:
     bool disabled_ = false;  // until the first call of the thread that it will belong to
     bool running_ = false;
     bool run_posted_ = false;
+    bool waits_ = false;              // for retry_
+    std::optional<own_timer> retry_;  // where the kernel refuses
     bool preparing_ = false;
     bool listens_anew_ = false;
     std::uint32_t batch_number_ = 0;
@@ -795,6 +800,7 @@ ARKE_INLINE void io_uring_loop::shut_down() {
             if (c.kind() == kind_of::accept && c.result >= 0) ::close(c.result);
         }
         watched_.reset();
+        retry_.reset();
         ::io_uring_queue_exit(&ring_);
         for (auto* list : {&changed_, &starving_, &ready_, &serving_}) list->clear();
         auto sockets = std::exchange(sockets_, {});
@@ -1028,6 +1034,22 @@ ARKE_INLINE void io_uring_loop::run_again() noexcept {
     }
 }
 
+/// At once would be again and again, while others may give the memory back.
+ARKE_INLINE void io_uring_loop::run_later() noexcept {
+    if (std::exchange(waits_, true)) return;
+    try {
+        if (!retry_) retry_.emplace(context());
+        retry_->expires_after(std::chrono::milliseconds{10});
+        retry_->async_wait(on_strand([self = ref(this)](const error_code& ec) {
+            self->waits_ = false;
+            if (!ec && self->open_) self->run();
+        }));
+    } catch (...) {
+        // As in run_again().
+        waits_ = false;
+    }
+}
+
 ARKE_INLINE void io_uring_loop::run() {
     running_ = true;
     if (deferred_) ::io_uring_cq_eventfd_toggle(&ring_, false);
@@ -1046,7 +1068,10 @@ ARKE_INLINE void io_uring_loop::run() {
         // What came before that was told to nobody.
         std::atomic_thread_fence(std::memory_order_seq_cst);
     }
-    if (has_work() || has_news()) run_again();
+    if (next_ != completions_.size() || !ready_.empty() || has_news() || (needs_exchange() && !is_refused()))
+        run_again();
+    else if (is_refused())
+        run_later();
 }
 
 /// Whether another round has something to do.
