@@ -38,7 +38,7 @@
 ///     }
 ///
 /// What is not here is HTTP: connect() begins where the handshake has been accepted, so config::check_origin, static files and
-/// the bounds of config::listener play no part.
+/// the bounds of config::listener play no part, but for max_total_message_bytes.
 ///
 /// Threads: one, the test's. What the test calls on the server outside of a turn is done as by another thread: its effect
 /// comes with the next heard(), settle() or pass(). in_turn() does something as a handler would.

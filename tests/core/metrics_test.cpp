@@ -160,6 +160,45 @@ TEST_CASE("messages that are not whole have a bound for all together: at it they
     CHECK(taken() == 0);
 }
 
+TEST_CASE("what has come of a message is forgotten with its connection, whoever still holds that") {
+    scripted_server server{
+        {.max_message_size = 1000, .message_timeout = 1s, .listener = {.max_total_message_bytes = 1500}}};
+    const auto taken = [&] { return server.hub().load()->messages.taken(); };
+    auto almost = client_frame(0x81, line(1000));
+    almost.pop_back();
+    std::vector<connection_handle> kept;
+    server.on_connection([&](connection& c) { kept.push_back(c.handle()); });
+    server.on_message([](connection& c, message_view) { c.disconnect(); });
+    auto& anna = server.connect("anna");
+    SECTION("when the peer vanishes") {
+        anna.sends(almost);
+        CHECK(taken() == 999);
+        anna.vanishes();
+    }
+    SECTION("when it took too long, though the peer has not answered the close frame") {
+        anna.sends(almost);
+        CHECK(taken() == 999);
+        server.pass(1s + 50ms);
+        CHECK(anna.heard() == "close(1008 a message that took longer than message_timeout) end");
+    }
+    SECTION("when the server has closed it, and the peer does not answer") {
+        // Until then it is read on, for the peer's close frame.
+        if (GENERATE(true, false)) {
+            anna.sends(client_frame(0x81, "bye") + almost);
+        } else {
+            anna.sends(almost);
+            server.in_turn([&] { kept.front().disconnect(); });
+        }
+        CHECK(taken() == 999);
+        server.pass(server.settings().close_timeout + 50ms);
+    }
+    CHECK(taken() == 0);
+    auto& ben = server.connect("ben");
+    ben.sends(almost);
+    CHECK(taken() == 999);
+    CHECK(ben.heard() == "");
+}
+
 TEST_CASE("errors are counted by kind, reported or not") {
     scripted_server server{{.max_rooms = 1}};
     server.on("number", [](int) {});

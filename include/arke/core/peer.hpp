@@ -461,6 +461,15 @@ private:
     /// A message has begun and not ended: notes when, and has the timer come for it. Or forgets it, when nothing more is read.
     void time_message();
     millis message_due() noexcept;
+
+    class in_read;
+
+    /// Nothing more is read: what has come of a message goes, unless the reader is at work on it. Whoever keeps this keeps none of it.
+    void forget_message() noexcept {
+        if (in_read_) return;
+        reader_.forget();
+        has_wants_ = false;
+    }
     void end();
     const config& settings() const noexcept { return owner_->settings(); }
 
@@ -488,7 +497,8 @@ private:
     bool pinged_ : 1 = false;   // since last_heard_
     bool pong_waits_ : 1 = false;
     bool shut_ : 1 = false;
-    bool masks_ : 1;  // it is a client
+    bool in_read_ : 1 = false;  // the reader is at work
+    bool masks_ : 1;            // it is a client
     bool deflates_ : 1 = false;
     bool special_ : 1;  // one of these two
 };

@@ -147,12 +147,27 @@ ARKE_INLINE void peer::open(transport& t) noexcept {
 
 // ------------------------------------------------------------------------------------------------------------ reading
 
+class peer::in_read {
+public:
+    explicit in_read(peer& p) noexcept : peer_{p}, outer_{p.in_read_} { p.in_read_ = true; }
+    in_read(const in_read&) = delete;
+    in_read& operator=(const in_read&) = delete;
+    ~in_read() { peer_.in_read_ = outer_; }
+
+private:
+    peer& peer_;
+    bool outer_;
+};
+
 ARKE_INLINE void peer::on_bytes(std::span<char> bytes) {
     heard();
     loop_->counters().received.bytes.add(bytes.size());
     if (!reading()) return;
     const bool at_once = begin_burst();
-    if (const auto fault = reader_.read(bytes, owner_->limits(), *this)) fail(*fault);
+    {
+        const in_read now{*this};
+        if (const auto fault = reader_.read(bytes, owner_->limits(), *this)) fail(*fault);
+    }
     has_wants_ = reader_.in_message();
     if (has_wants_) time_message();
     end_burst(at_once);
@@ -163,19 +178,17 @@ ARKE_INLINE void peer::on_filled(std::size_t count) {
     loop_->counters().received.bytes.add(count);
     if (!reading()) return;
     const bool at_once = begin_burst();
-    if (const auto fault = reader_.filled(count, owner_->limits(), *this)) fail(*fault);
+    {
+        const in_read now{*this};
+        if (const auto fault = reader_.filled(count, owner_->limits(), *this)) fail(*fault);
+    }
     has_wants_ = reader_.in_message();
     if (has_wants_) time_message();
     end_burst(at_once);
 }
 
 ARKE_COLD_INLINE void peer::time_message() {
-    if (!reading()) {
-        // It would take memory until the stream ends.
-        reader_.forget();
-        has_wants_ = false;
-        return;
-    }
+    if (!reading()) return forget_message();
     auto* const began = reader_.mark();
     if (began == nullptr || *began != 0 || state_ != state::open) return;
     *began = std::max<millis>(loop_->now(), 1);
@@ -750,6 +763,7 @@ ARKE_COLD_INLINE void peer::on_stop() {
 ARKE_COLD_INLINE void peer::drain() {
     if (state_ == state::closed || transport_ == nullptr) return;
     state_ = state::draining;
+    forget_message();
     if (!is_scheduled()) schedule();
     // The peer must see our close frame: closing with its data unread would reset the connection and lose it.
     if (shut_ || lagging_ || pending_end_ != pending_begin_ || buffered() != 0) return;
@@ -785,6 +799,7 @@ ARKE_COLD_INLINE void peer::end() {
     if (state_ == state::closed) return;
     const bool reset = buffered() != 0;
     state_ = state::closed;
+    forget_message();
     if (keeps_sent_context() || keeps_received_context()) loop_->compression().forget(this);
     cancel();
     drop_outbox();
