@@ -75,7 +75,8 @@ ARKE_COLD_INLINE void session::on_timer(core::millis) {
         return refuse(wire::refuse_http(503, "The server takes too long to answer this.", {{"Retry-After", "5"}}));
     }
     // Who has sent a part of a request hears what is wrong; whoever is silent, or does not read, has nobody to hear it.
-    if (closing_ || is_sending() || (!upload_ && scanner_.end() == 0)) return end(false);
+    if (is_sending()) return end(true);
+    if (closing_ || (!upload_ && scanner_.end() == 0)) return end(false);
     upload_.reset();
     refuse(wire::refuse_http(408, "The request did not come in time."));
     // It has had its time: nobody waits for it to end.
