@@ -323,9 +323,9 @@ TEST_CASE("handlers on several loops emit to one room, and each receiver hears e
 }
 
 TEST_CASE("those who stay hear everything while others join, leave and disconnect at random") {
+    std::atomic<int> gone{0};
     fixture net{GENERATE(way::one_loop, way::four_loops, way::callers_context)};
     auto& s = net.server();
-    std::atomic<int> gone{0};
     s.on_disconnect([&](connection& c) {
         ++gone;
         c.to("tea").emit("left");

@@ -45,6 +45,9 @@ bool fails() noexcept {
 #define ARKE_TEST_NEW_NOTHROW __wrap__ZnwmRKSt9nothrow_t
 #define ARKE_TEST_DELETE __wrap__ZdlPv
 #define ARKE_TEST_DELETE_SIZED __wrap__ZdlPvm
+#define ARKE_TEST_NEW_ARRAY __wrap__Znam
+#define ARKE_TEST_DELETE_ARRAY __wrap__ZdaPv
+#define ARKE_TEST_DELETE_ARRAY_SIZED __wrap__ZdaPvm
 extern "C" {
 void* __real__Znwm(std::size_t size);
 void __real__ZdlPv(void* memory) noexcept;
@@ -52,6 +55,9 @@ void* __wrap__Znwm(std::size_t size);
 void* __wrap__ZnwmRKSt9nothrow_t(std::size_t size, const std::nothrow_t&) noexcept;
 void __wrap__ZdlPv(void* memory) noexcept;
 void __wrap__ZdlPvm(void* memory, std::size_t) noexcept;
+void* __wrap__Znam(std::size_t size);
+void __wrap__ZdaPv(void* memory) noexcept;
+void __wrap__ZdaPvm(void* memory, std::size_t) noexcept;
 }
 namespace {
 void* allocate(std::size_t size) { return __real__Znwm(size); }
@@ -62,6 +68,9 @@ void release(void* memory) noexcept { __real__ZdlPv(memory); }
 #define ARKE_TEST_NEW_NOTHROW operator new
 #define ARKE_TEST_DELETE operator delete
 #define ARKE_TEST_DELETE_SIZED operator delete
+#define ARKE_TEST_NEW_ARRAY operator new[]
+#define ARKE_TEST_DELETE_ARRAY operator delete[]
+#define ARKE_TEST_DELETE_ARRAY_SIZED operator delete[]
 namespace {
 void* allocate(std::size_t size) { return std::malloc(size == 0 ? 1 : size); }
 void release(void* memory) noexcept { std::free(memory); }
@@ -88,6 +97,10 @@ void release(void* memory) noexcept { std::free(memory); }
     release(memory);
 }
 [[gnu::noinline]] void ARKE_TEST_DELETE_SIZED(void* memory, std::size_t) noexcept { ARKE_TEST_DELETE(memory); }
+// The standard library's call those above, a sanitizer's do not.
+[[gnu::noinline]] void* ARKE_TEST_NEW_ARRAY(std::size_t size) { return ARKE_TEST_NEW(size); }
+[[gnu::noinline]] void ARKE_TEST_DELETE_ARRAY(void* memory) noexcept { ARKE_TEST_DELETE(memory); }
+[[gnu::noinline]] void ARKE_TEST_DELETE_ARRAY_SIZED(void* memory, std::size_t) noexcept { ARKE_TEST_DELETE(memory); }
 
 // What Asio keeps its operations in.
 extern "C" void* aligned_alloc(std::size_t alignment, std::size_t size) noexcept {

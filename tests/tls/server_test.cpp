@@ -318,10 +318,10 @@ TEST_CASE(
     "other") {
     const test_certificate old{{.subject = "old"}, ca().own};
     const test_certificate fresh{{.subject = "new"}, ca().own};
+    std::atomic<int> gone{0};
     running_server server{
         secure(GENERATE(from_range(all_loops())), {.listener = {.tls = {.certificates = {pem(old)}}}})};
     echo(server);
-    std::atomic<int> gone{0};
     server->on_disconnect([&](close_code code, std::string_view) { gone += code == close_code::normal ? 0 : 1; });
     server.start(2);
     std::vector<std::unique_ptr<tls_client>> here;
