@@ -237,8 +237,9 @@ public:
             token, client_);
     }
 
-    /// Ends the connection by the closing handshake, after what was said before; ends an attempt, and drops what waits for one. It
-    /// does not come back, until connect().
+    /// Ends the connection by the closing handshake, after what was said before: that has close_timeout to be sent, and what is left
+    /// then is dropped, also where connect() was called meanwhile. Ends an attempt, and drops what waits for one. It does not come
+    /// back, until connect(); what is said behind that goes to the new connection.
     void disconnect(close_code code = close_code::normal, std::string_view reason = {}) {
         detail::disconnect(*client_, code, reason);
     }

@@ -121,7 +121,7 @@ public:
         loop_->dispatch([this, name = std::move(name), request = std::move(request)]() mutable {
             auto& waits = rooms_[name];
             if (request) waits.push_back(std::move(request));
-            if (phase_ == phase::open) ask_to_join(name);
+            if (phase_ == phase::open && !closing_) ask_to_join(name);
         });
     }
 
@@ -371,6 +371,8 @@ private:
         closing_.reset();
         timer_->cancel();
         ++timer_number_;
+        // What was said before disconnect() had its time, also where connect() has been called since.
+        drop_all([](const core::waiting_room::entry& e) { return e.is_last; });
         if (std::exchange(anew_, false)) {
             comes_back_ = true;
             again_.reset();
@@ -404,6 +406,11 @@ private:
         wants_ = anew_ = false;
         if (phase_ == phase::open) {
             for (auto& each : std::exchange(connecting_, {})) later(std::move(each), errc::disconnected);
+            // What was said behind a connect() since the last disconnect() waits for a connection that does not come.
+            if (is_open() && !closing_)
+                queue_.mark_last();
+            else
+                drop_all([](const core::waiting_room::entry& e) { return !e.is_last; });
             pump();
             if (!current_) return;
             if (queue_.empty()) return current_->close(code, reason);
@@ -487,8 +494,16 @@ private:
         if (e.request) later(std::move(e.request), why);
     }
 
+    /// Drops all those that wait and are such, because no connection comes for them.
+    template <class Such>
+    ARKE_COLD void drop_all(Such such) {
+        queue_.take_all(such, [this](core::waiting_room::entry& e) { drop(e, errc::disconnected); });
+        waiting_ = queue_.size();
+    }
+
     ARKE_COLD void pump() {
         while (is_open() && !current_->is_lagging()) {
+            if (closing_ && queue_.is_at_next()) return close_now();
             auto e = queue_.take();
             waiting_ = queue_.size();
             if (!e) {

@@ -131,3 +131,24 @@ TEST_CASE("it says when something is late, and gives it out then") {
     CHECK(s.room.next_due() == 300);
     CHECK(s.taken() == "a() b() ");
 }
+
+TEST_CASE("what is for the connection that ends is told from what is said behind it, and replaced by nothing of that") {
+    scene s;
+    CHECK_FALSE(s.room.is_at_next());
+    s.say("a");
+    s.say("price", "1", urgency::latest_only);
+    s.say("late", {}, urgency::normal, 100);
+    s.room.mark_last();
+    s.say("price", "2", urgency::latest_only);
+    s.say("price", "3", urgency::latest_only);
+    s.say("b");
+    CHECK_FALSE(s.room.is_at_next());
+    s.let_go(100);
+    CHECK(s.room.take()->what->view().event.name == "a");
+    CHECK_FALSE(s.room.is_at_next());
+    s.room.take_all([](const waiting_room::entry& e) { return e.is_last; },
+                    [&](const waiting_room::entry& e) { s.let_go(e); });
+    CHECK(s.log == "late(late) late(price) ");
+    CHECK(s.room.is_at_next());
+    CHECK(s.taken() == "price(3) b() ");
+}

@@ -25,6 +25,7 @@ public:
         message_ptr what;
         requests::pointer request{};       ///< Whoever waits for an answer to it.
         millis due = timing_wheel::never;  ///< When it is too late for it.
+        bool is_last = false;              ///< It is for the connection that is ending, and goes with it.
     };
 
     enum class added {
@@ -64,6 +65,14 @@ public:
         return added::yes;
     }
 
+    /// All that waits is for the connection that ends now; what comes behind it is for the next.
+    void mark_last() noexcept {
+        for (auto& e : entries_) e.is_last = true;
+    }
+
+    /// Whether the first, if there is one, is for the next connection.
+    bool is_at_next() const noexcept { return !entries_.empty() && !entries_.front().is_last; }
+
     /// The first; nothing when there is none.
     std::optional<entry> take() {
         if (entries_.empty()) return std::nullopt;
@@ -73,13 +82,18 @@ public:
     /// Gives out, to late(entry), all those for which it is too late.
     template <class Late>
     void take_late(millis now, Late&& late) {
-        const auto is_late = [now](const entry& e) { return e.due <= now; };
-        // Most are looked at in vain; those that are late leave from the front, however many they are.
-        if (std::none_of(entries_.begin(), entries_.end(), is_late)) return;
-        auto left = std::stable_partition(entries_.begin(), entries_.end(), is_late) - entries_.begin();
+        take_all([now](const entry& e) { return e.due <= now; }, late);
+    }
+
+    /// Gives out, to taken(entry), all those that are such.
+    template <class Such, class Taken>
+    void take_all(Such such, Taken&& taken) {
+        // Most are looked at in vain; those that are taken leave from the front, however many they are.
+        if (std::none_of(entries_.begin(), entries_.end(), such)) return;
+        auto left = std::stable_partition(entries_.begin(), entries_.end(), such) - entries_.begin();
         for (; left != 0; --left) {
             auto e = remove(0);
-            late(e);
+            taken(e);
         }
     }
 
@@ -98,7 +112,8 @@ private:
         if (out.how != urgency::latest_only) return entries_.size();
         const auto found = std::find_if(entries_.begin(), entries_.end(), [&](const entry& e) {
             const auto said = e.what->view();
-            return said.how == urgency::latest_only && said.event.name == out.event.name && said.key == out.key;
+            return !e.is_last && said.how == urgency::latest_only && said.event.name == out.event.name &&
+                   said.key == out.key;
         });
         return static_cast<std::size_t>(found - entries_.begin());
     }

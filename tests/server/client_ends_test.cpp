@@ -1,0 +1,160 @@
+#include <arke/client.hpp>
+
+#include <atomic>
+#include <chrono>
+#include <cstddef>
+#include <functional>
+#include <future>
+#include <map>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <utility>
+
+#include <boost/asio/io_context.hpp>
+#include <boost/asio/post.hpp>
+#include <boost/asio/use_future.hpp>
+
+#include "tests/support/allocations.hpp"
+#include "tests/support/catch.hpp"
+#include "tests/support/raw_server.hpp"
+#include "tests/support/running_server.hpp"
+
+// Where a client's connection, its attempt, its patience or its memory ends, and what it does then.
+
+using arke::client_config;
+using arke::close_code;
+using arke::connection;
+using arke::errc;
+using arke::error_code;
+using arke::error_report;
+using arke::loop_kind;
+using arke::test::all_loops;
+using arke::test::eventually;
+using arke::test::journal;
+using arke::test::memory_shortage;
+using arke::test::patience;
+using arke::test::quiet;
+using arke::test::raw_peer;
+using arke::test::raw_server;
+using arke::test::running_server;
+using namespace std::chrono_literals;
+namespace asio = boost::asio;
+
+namespace {
+
+std::string url_of(const running_server& net) { return "ws://127.0.0.1:" + std::to_string(net.port()) + "/"; }
+
+client_config on_loop(loop_kind loop, client_config c = {}) {
+    c.loop = loop;
+    if (!c.log) c.log = [](std::string_view) {};
+    return c;
+}
+
+/// What a question about a number comes to.
+std::string outcome(std::future<int> f) {
+    if (f.wait_for(patience) != std::future_status::ready) return "nothing";
+    try {
+        return std::to_string(f.get());
+    } catch (const boost::system::system_error& e) {
+        return e.code().message();
+    }
+}
+
+/// A server that reads nothing more from its first client once it has the first part, until go(). Its clients have numbers.
+struct busy_server {
+    explicit busy_server(loop_kind loop) : net{quiet(loop, {.max_message_size = 1 << 20})} {
+        net->on_connection([this](connection& c) { numbers[c.id()] = static_cast<int>(numbers.size()) + 1; });
+        net->on("part", [this, gone = free.get_future().share()](const std::string&) {
+            if (++parts != 1) return;
+            seen.add("busy");
+            gone.wait();
+        });
+        net->on("say", [this](connection& c, const std::string& text) { seen.add(text + number_of(c)); });
+        net->on("who", [this](connection& c) { return numbers[c.id()]; });
+        net.start();
+    }
+    ~busy_server() { go(); }
+
+    void go() {
+        if (!std::exchange(is_free, true)) free.set_value();
+    }
+    std::string number_of(connection& c) { return ":" + std::to_string(numbers[c.id()]); }
+
+    std::promise<void> free;
+    bool is_free = false;
+    journal seen;
+    std::atomic<int> parts{0};
+    std::map<std::string, int, std::less<>> numbers;
+    running_server net;
+};
+
+constexpr int many = 192;  // parts: more than the buffers of two sockets take
+
+void say_much(arke::client& c) {
+    const std::string part(256 << 10, 'x');
+    for (int i = 0; i != many; ++i) c.emit("part", part);
+}
+
+}  // namespace
+
+// It went to the connection that was ending, whose server was free to drop it, and a question was lost there.
+TEST_CASE("what is said behind connect() is for the connection that comes, however much is said before disconnect()") {
+    const auto loop = GENERATE(from_range(all_loops()));
+    const bool reads_in_time = GENERATE(true, false);
+    CAPTURE(reads_in_time);
+    busy_server server{loop};
+    journal ends;
+    arke::client c{url_of(server.net),
+                   on_loop(loop, {.max_queue_bytes = 64 << 20, .close_timeout = reads_in_time ? 20'000ms : 50ms})};
+    c.on_disconnect([&](close_code code, std::string_view, bool again) {
+        ends.add(std::to_string(static_cast<int>(code)) + (again ? "again" : "gone"));
+    });
+    say_much(c);
+    c.start();
+    REQUIRE(server.seen.wait(1) == "busy");
+    c.disconnect(close_code{4001});
+    c.emit("say", "between");
+    c.connect();
+    c.emit("say", "after");
+    auto who = c.ask<int>("who", 1h, asio::use_future);
+    if (!reads_in_time) REQUIRE(ends.wait(1) == "4001again");
+    server.go();
+    CHECK(outcome(std::move(who)) == "2");
+    CHECK(server.seen.wait(2) == "busy after:2");
+    CHECK(ends.wait(1) == "4001again");
+    CHECK(c.waiting() == 0);
+    if (reads_in_time) {
+        CHECK(eventually([&] { return server.parts == many; }));
+        CHECK(c.dropped() == 1);
+    } else {
+        CHECK(c.dropped() > 1);
+    }
+}
+
+TEST_CASE(
+    "what is said behind connect() is dropped by another disconnect(), and not what the first one has waited for") {
+    const auto loop = GENERATE(from_range(all_loops()));
+    busy_server server{loop};
+    journal ends;
+    arke::client c{url_of(server.net), on_loop(loop, {.max_queue_bytes = 64 << 20, .close_timeout = 20'000ms})};
+    c.on_disconnect([&](close_code code, std::string_view, bool again) {
+        ends.add(std::to_string(static_cast<int>(code)) + (again ? "again" : "gone"));
+    });
+    say_much(c);
+    c.start();
+    REQUIRE(server.seen.wait(1) == "busy");
+    c.disconnect(close_code{4001});
+    c.connect();
+    c.emit("say", "never");
+    auto who = c.ask<int>("who", 1h, asio::use_future);
+    c.disconnect(close_code{4002});
+    CHECK(outcome(std::move(who)) == arke::make_error_code(errc::disconnected).message());
+    c.connect();
+    c.emit("say", "after");
+    server.go();
+    CHECK(server.seen.wait(2) == "busy after:2");
+    CHECK(ends.wait(1) == "4002again");
+    CHECK(eventually([&] { return server.parts == many; }));
+    CHECK(c.dropped() == 2);
+}
