@@ -108,7 +108,7 @@ bool is_again(const client_state& s) noexcept;
 bool comes_back(const client_state& s) noexcept;
 std::size_t waiting(const client_state& s) noexcept;
 std::uint64_t dropped(const client_state& s) noexcept;
-void deliver(client_state& s, const outgoing& out, std::chrono::milliseconds ttl);
+void deliver(client_state& s, const outgoing& out, std::optional<std::chrono::milliseconds> ttl);
 void check(const client_state& s, const outgoing& out);
 void ask(client_state& s, const core::requests::pointer& request, message_ptr what,
          std::chrono::milliseconds timeout) noexcept;
@@ -270,7 +270,8 @@ public:
     // emit(), emit_volatile() and emit_latest(): see speaker. Without a connection they wait for one; emit_volatile() does not, and
     // of emit_latest() the newest of each event and key. Before connect() too; after disconnect() they are dropped.
 
-    /// emit() of what is to be sent within this time, or not at all.
+    /// emit() of what is to be sent within this time, which begins with the call, or not at all. Zero or less has passed already: only
+    /// a handler of a client that is connected still sends it.
     template <class T>
     void emit_within(std::chrono::milliseconds ttl, std::string_view event, const T& value) {
         const auto encoded = encode_value(value);
@@ -282,8 +283,8 @@ public:
     void emit_message(bytes_view data);
     void emit_message(const message_view& message) { deliver(outgoing::native(message.is_text, message.data)); }
 
-    /// See asker::ask(). The timeout includes the time that it waits for a connection. What was sent is never sent again: where the
-    /// connection ends before the answer, it completes with errc::disconnected.
+    /// See asker::ask(). The timeout begins with the call, and includes the time that it waits for a connection. What was sent is
+    /// never sent again: where the connection ends before the answer, it completes with errc::disconnected.
     template <class T, class Value, class Token = boost::asio::use_awaitable_t<>>
     auto ask(std::string_view event, Value&& value, std::chrono::milliseconds timeout, Token&& token = Token{}) {
         const auto encoded = encode_value(std::as_const(value));
@@ -327,7 +328,7 @@ public:
 private:
     friend class speaker<client>;
 
-    void deliver(const outgoing& out) const { detail::deliver(*client_, out, std::chrono::milliseconds{0}); }
+    void deliver(const outgoing& out) const { detail::deliver(*client_, out, std::nullopt); }
 
     template <class T, class Token>
     auto put(const outgoing& what, std::chrono::milliseconds timeout, Token&& token) {

@@ -97,23 +97,15 @@ public:
         if (settings_.native && !out.is_native()) throw std::invalid_argument{"this client takes native messages only"};
     }
 
-    void say(const outgoing& out, std::chrono::milliseconds ttl) {
+    /// `ttl`: how long it may wait, where that is said.
+    void say(const outgoing& out, std::optional<std::chrono::milliseconds> ttl) {
         check(out);
-        if (loop_->in_turn()) {
-            if (speaks_at_once()) return send(out);
-            return add(core::waiting_room::entry{message_ptr{new message{out}}}, ttl);
-        }
-        loop_->dispatch([this, m = message_ptr{new message{out}}, ttl] {
-            if (speaks_at_once()) return send(m->view());
-            add(core::waiting_room::entry{m}, ttl);
-        });
+        if (loop_->in_turn() && speaks_at_once()) return send(out);
+        take_up({message_ptr{new message{out}}, {}, ttl ? due_in(*ttl) : core::timing_wheel::never});
     }
 
     ARKE_COLD void ask(core::requests::pointer request, message_ptr what, std::chrono::milliseconds timeout) {
-        loop_->dispatch([this, request = std::move(request), what = std::move(what), timeout]() mutable {
-            if (speaks_at_once()) return put_request(current_, request, std::move(what), timeout);
-            add(core::waiting_room::entry{std::move(what), std::move(request)}, timeout);
-        });
+        take_up({std::move(what), std::move(request), due_in(timeout)});
     }
 
     ARKE_COLD void join(std::string_view room, core::requests::pointer request) {
@@ -464,12 +456,31 @@ private:
         report({errc::not_deliverable, out.event.name, why, {}}, true);
     }
 
-    /// Has it wait; `time` is how long it may, or zero.
-    ARKE_COLD void add(core::waiting_room::entry e, std::chrono::milliseconds time) {
+    /// When it is too late for what may wait so long from now on. What has no time is late already. Any thread.
+    core::millis due_in(std::chrono::milliseconds time) const noexcept {
+        constexpr core::millis for_ever = core::millis{1} << 40;
+        return time.count() <= 0 ? 0 : loop_->clock() + std::min<core::millis>(time.count(), for_ever);
+    }
+
+    void take_up(core::waiting_room::entry e) {
+        loop_->dispatch([this, e = std::move(e)]() mutable {
+            if (!speaks_at_once() || e.due <= loop_->now()) return add(std::move(e));
+            put(e);
+        });
+    }
+
+    void put(const core::waiting_room::entry& e) {
+        if (!e.request) return send(e.what->view());
+        put_request(current_, e.request, e.what, std::chrono::milliseconds{e.due - loop_->now()});
+    }
+
+    /// Has it wait, if it may.
+    ARKE_COLD void add(core::waiting_room::entry e) {
         if (phase_ == phase::ended || (closing_ && !anew_)) return drop(e, errc::disconnected);
-        if (time.count() == 0) time = settings_.queue_ttl;
         const auto now = loop_->now();
-        if (time.count() > 0) e.due = now + time.count();
+        if (e.due <= now) return drop(e, errc::ask_timeout);
+        if (e.due == core::timing_wheel::never && settings_.queue_ttl.count() != 0)
+            e.due = now + settings_.queue_ttl.count();
         const auto due = e.due;
         const auto what = e.what;
         const auto how = queue_.add(e, now, [this](core::waiting_room::entry& late) { drop(late, errc::ask_timeout); });
@@ -512,11 +523,8 @@ private:
             }
             if (e->due <= loop_->now())
                 drop(*e, errc::ask_timeout);
-            else if (e->request)
-                put_request(current_, std::move(e->request), e->what,
-                            std::chrono::milliseconds{std::max<core::millis>(1, e->due - loop_->now())});
             else
-                send(e->what->view());
+                put(*e);
         }
     }
 
@@ -742,7 +750,9 @@ ARKE_COLD_INLINE std::size_t waiting(const client_state& s) noexcept { return s.
 
 ARKE_COLD_INLINE std::uint64_t dropped(const client_state& s) noexcept { return s.dropped(); }
 
-ARKE_INLINE void deliver(client_state& s, const outgoing& out, std::chrono::milliseconds ttl) { s.say(out, ttl); }
+ARKE_INLINE void deliver(client_state& s, const outgoing& out, std::optional<std::chrono::milliseconds> ttl) {
+    s.say(out, ttl);
+}
 
 ARKE_COLD_INLINE void check(const client_state& s, const outgoing& out) { s.check(out); }
 

@@ -158,3 +158,53 @@ TEST_CASE(
     CHECK(eventually([&] { return server.parts == many; }));
     CHECK(c.dropped() == 2);
 }
+
+// No time was taken for no end, the loop's clock for the caller's, and the longest for one that had passed.
+TEST_CASE(
+    "the time within which something is to be sent begins with the call, and may have passed then, or never pass") {
+    const auto loop = GENERATE(from_range(all_loops()));
+    journal heard;
+    running_server net{quiet(loop)};
+    net->on("x", [&](const std::string& text) { heard.add(text); });
+    net->on("double", [](int n) { return 2 * n; });
+    net.start();
+    error_code late;
+    int answer = 0;
+    asio::io_context context;
+    arke::client c{context, url_of(net), on_loop(loop)};
+    const auto run_until = [&](auto holds) {
+        const auto end = std::chrono::steady_clock::now() + patience;
+        while (!holds() && std::chrono::steady_clock::now() < end) {
+            if (context.run_one_for(20ms) == 0) context.restart();
+        }
+        return holds();
+    };
+    const auto pass = [](std::chrono::milliseconds time) {
+        return eventually(
+            [end = std::chrono::steady_clock::now() + time] { return std::chrono::steady_clock::now() > end; });
+    };
+    const auto say = [&](const std::string& where) {
+        c.emit_within(0ms, "x", where + "zero");
+        c.emit_within(-5ms, "x", where + "less");
+        c.emit_within(std::chrono::milliseconds::min(), "x", where + "least");
+        c.emit_within(1ms, "x", where + "short");
+        c.ask<int>("double", 1, 1ms, [&](error_code why, int) { late = why; });
+        c.emit_within(std::chrono::milliseconds::max(), "x", where + "most");
+        c.ask<int>("double", 21, std::chrono::milliseconds::max(), [&](error_code, int n) { answer = n; });
+        REQUIRE(pass(3ms));
+        c.connect();
+        REQUIRE(run_until([&] { return answer != 0; }));
+        CHECK(std::exchange(answer, 0) == 42);
+        CHECK(std::exchange(late, {}) == errc::ask_timeout);
+    };
+    say("before:");
+    CHECK(heard.wait(1) == "before:most");
+    CHECK(c.dropped() == 5);
+    say("connected:");
+    CHECK(heard.wait(2) == "before:most connected:most");
+    CHECK(c.dropped() == 10);
+    // What a handler says is sent within the call.
+    c.handle().run([&](connection&) { c.emit_within(0ms, "x", std::string{"handler"}); });
+    REQUIRE(run_until([&] { return heard.size() == 3; }));
+    CHECK(heard.text() == "before:most connected:most handler");
+}
