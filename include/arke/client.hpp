@@ -252,7 +252,8 @@ public:
         return here.empty() ? connection_handle{} : here.front();
     }
 
-    /// Connects, and serves until disconnect(), or until it gives up. Not for a client inside a caller's io_context.
+    /// Connects, and serves until disconnect(), or until it gives up; where it connects again behind that, until that has ended or
+    /// failed. Not for a client inside a caller's io_context.
     void run() { detail::run(client_); }
 
     /// Connects, and serves in a thread of its own until the client is destroyed. What work on its executor throws is logged; out of
@@ -306,7 +307,8 @@ public:
         detail::join(*client_, room, nullptr);
     }
 
-    /// The same; completes with (error_code) when the server has decided. Why it refuses comes to on_error.
+    /// The same; completes with (error_code) when the server has decided. Why it refuses comes to on_error. After disconnect(), or where
+    /// the client has given up, it completes at once, with errc::disconnected.
     template <class Token = boost::asio::use_awaitable_t<>>
     auto async_join(std::string_view room, Token&& token = Token{}) {
         detail::check(*client_, outgoing::join(room));

@@ -112,6 +112,7 @@ public:
         std::string name{room};
         loop_->dispatch([this, name = std::move(name), request = std::move(request)]() mutable {
             auto& waits = rooms_[name];
+            if (request && phase_ == phase::ended) return later(std::move(request), errc::disconnected);
             if (request) waits.push_back(std::move(request));
             if (phase_ == phase::open && !closing_) ask_to_join(name);
         });
@@ -326,7 +327,7 @@ private:
         stop_attempt();
         auto waits = std::exchange(connecting_, {});
         const bool goes_on = wants_ && come_back_later();
-        if (!goes_on) phase_ = wants_ ? phase::ended : phase::fresh;
+        if (!goes_on) phase_ = wants_ || has_ended_ ? phase::ended : phase::fresh;
         report({why, {}, sentence, {}}, waits.empty());
         for (auto& each : waits) complete(*each, why);
         if (phase_ == phase::ended) ended();
@@ -379,6 +380,7 @@ private:
     /// Nothing more comes, unless somebody calls connect().
     ARKE_COLD void ended() {
         wants_ = false;
+        has_ended_ = true;
         while (auto e = queue_.take()) drop(*e, errc::disconnected);
         for (auto& [name, waits] : rooms_) {
             for (auto& each : std::exchange(waits, {})) complete(*each, errc::disconnected);
@@ -396,6 +398,7 @@ private:
 
     ARKE_COLD void end(close_code code, const std::string& reason) {
         wants_ = anew_ = false;
+        has_ended_ = true;
         if (phase_ == phase::open) {
             for (auto& each : std::exchange(connecting_, {})) later(std::move(each), errc::disconnected);
             // What was said behind a connect() since the last disconnect() waits for a connection that does not come.
@@ -639,6 +642,7 @@ private:
     bool wants_ = false;       // to come back
     bool anew_ = false;        // to connect again once the connection that is ending has ended
     bool comes_back_ = false;  // after the connection that was lost last
+    bool has_ended_ = false;   // once, so that it is ended again where an attempt fails that was to be the only one
     bool was_open_ = false;
     bool is_again_ = false;
     bool gone_ = false;  // the client object is

@@ -208,3 +208,45 @@ TEST_CASE(
     REQUIRE(run_until([&] { return heard.size() == 3; }));
     CHECK(heard.text() == "before:most connected:most handler");
 }
+
+// It waited for a connection that nobody had asked for.
+TEST_CASE("to wait for a room of a client that has ended is told at once that there is no connection") {
+    error_code why;
+    bool within = true;
+    asio::io_context context;
+    arke::client c{context, "ws://127.0.0.1:9", on_loop(loop_kind::automatic)};
+    c.disconnect();
+    c.async_join("room", [&](error_code ec) {
+        why = ec;
+        CHECK_FALSE(within);
+    });
+    within = false;
+    context.poll();
+    CHECK(why == errc::disconnected);
+}
+
+// The attempt left the client as if it had never begun, and run() waited for what nobody wanted.
+TEST_CASE("run() returns where the client has ended and an attempt behind that has failed") {
+    std::atomic<int> came{0};
+    raw_server net{[&](raw_peer& p) {
+        const auto head = p.read_head();
+        if (head.empty() || ++came != 1) return;
+        p.send(raw_peer::welcome(head));
+        p.wait_for_end();
+    }};
+    error_code why;
+    arke::client c{net.url(), on_loop(loop_kind::automatic, {.close_timeout = 50ms})};
+    c.on_connect([&] { c.disconnect(); });
+    c.on_disconnect([&] {
+        c.async_connect([&](error_code ec) { why = ec; });
+        c.emit("waits", 1);
+    });
+    auto returned = std::async(std::launch::async, [&] { c.run(); });
+    CHECK(returned.wait_for(patience) == std::future_status::ready);
+    c.disconnect();
+    returned.wait();
+    CHECK(why == errc::handshake_refused);
+    CHECK(came == 2);
+    CHECK(c.waiting() == 0);
+    CHECK(c.dropped() == 1);
+}
