@@ -479,7 +479,8 @@ private:
 
     /// Has it wait, if it may.
     ARKE_COLD void add(core::waiting_room::entry e) {
-        if (phase_ == phase::ended || (closing_ && !anew_)) return drop(e, errc::disconnected);
+        // Behind disconnect() nothing comes, until connect().
+        if (phase_ == phase::ended || (phase_ == phase::open && !wants_ && !anew_)) return drop(e, errc::disconnected);
         const auto now = loop_->now();
         if (e.due <= now) return drop(e, errc::ask_timeout);
         if (e.due == core::timing_wheel::never && settings_.queue_ttl.count() != 0)

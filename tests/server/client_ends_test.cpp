@@ -159,6 +159,27 @@ TEST_CASE(
     CHECK(c.dropped() == 2);
 }
 
+// Where nothing had to be waited for, what was said between the two went to the new connection.
+TEST_CASE("what is said between disconnect() and connect() is dropped, also where the connection can end at once") {
+    const auto loop = GENERATE(from_range(all_loops()));
+    busy_server server{loop};
+    arke::client c{url_of(server.net), on_loop(loop)};
+    c.start();
+    REQUIRE(outcome(c.ask<int>("who", 1h, asio::use_future)) == "1");
+    // In one turn, as a handler does it.
+    asio::post(c.get_executor(), [&] {
+        c.handle().run([&](connection&) {
+            c.emit("say", "before");
+            c.disconnect();
+            c.emit("say", "between");
+            c.connect();
+            c.emit("say", "after");
+        });
+    });
+    CHECK(server.seen.wait(2) == "before:1 after:2");
+    CHECK(c.dropped() == 1);
+}
+
 // No time was taken for no end, the loop's clock for the caller's, and the longest for one that had passed.
 TEST_CASE(
     "the time within which something is to be sent begins with the call, and may have passed then, or never pass") {
