@@ -148,7 +148,7 @@ public:
     }
 
     ARKE_COLD void disconnect(close_code code, std::string_view reason) {
-        loop_->dispatch([this, code, text = std::string{reason}] { end(code, text); });
+        loop_->dispatch([this, code, text = std::string{reason}]() mutable { end(code, std::move(text)); });
     }
 
     ARKE_COLD void run() {
@@ -244,25 +244,42 @@ private:
 
     // --- attempts
 
+    /// Does something for an attempt, which has failed where there is no memory for it.
+    template <class F>
+    void try_to(F&& f) {
+        try {
+            f();
+        } catch (const std::bad_alloc&) {
+            failed(errc::out_of_memory, "there was no memory to connect");
+        }
+    }
+
     ARKE_COLD void attempt() {
         phase_ = phase::connecting;
-        set_timer(settings_.connect_timeout, &client_state::give_up_attempt);
-        const auto& to = proxy_ ? proxy_->at : url_.at;
-        auto done = [weak = weak_from_this()](io::connected what) {
-            const auto self = weak.lock();
-            if (!self) return;
-            const core::loop::turn guard{*self->loop_};
-            self->connector_.reset();
-            self->shake_hands(std::move(what));
-        };
-        connector_ = url_.socket_path.empty() ? io::connector::start(*loop_, to.host, to.port, std::move(done))
-                                              : io::connector::start_unix(*loop_, url_.socket_path, std::move(done));
+        try_to([this] {
+            set_timer(settings_.connect_timeout, &client_state::give_up_attempt);
+            const auto& to = proxy_ ? proxy_->at : url_.at;
+            auto done = [weak = weak_from_this()](io::connected what) {
+                const auto self = weak.lock();
+                if (!self) return;
+                const core::loop::turn guard{*self->loop_};
+                self->connector_.reset();
+                self->try_to([&] { self->shake_hands(std::move(what)); });
+            };
+            connector_ = url_.socket_path.empty()
+                             ? io::connector::start(*loop_, to.host, to.port, std::move(done))
+                             : io::connector::start_unix(*loop_, url_.socket_path, std::move(done));
+        });
     }
 
     ARKE_COLD void give_up_attempt() {
-        const auto to = proxy_ ? proxy_->at.text() + " or, behind it, " + url_.place() : url_.place();
-        failed(errc::connect_timeout, "nothing came of connecting to " + to + " within connect_timeout (" +
-                                          std::to_string(settings_.connect_timeout.count()) + " ms)");
+        std::string why;
+        try_to([&] {
+            const auto to = proxy_ ? proxy_->at.text() + " or, behind it, " + url_.place() : url_.place();
+            why = "nothing came of connecting to " + to + " within connect_timeout (" +
+                  std::to_string(settings_.connect_timeout.count()) + " ms)";
+        });
+        if (!why.empty()) failed(errc::connect_timeout, why);
     }
 
     ARKE_COLD void shake_hands(io::connected what) {
@@ -300,17 +317,22 @@ private:
     }
 
     ARKE_COLD void shaken(const http::client_session::outcome& what) {
-        const auto session = std::exchange(session_, nullptr);
-        if (!what.error) loop_->make_room_to_retire();  // where it throws, the deadline ends the attempt
         if (what.error) return failed(what.error, what.why);
         std::size_t protocol = 0;
         for (std::size_t i = 0; what.subprotocol && i != endpoint_->protocol_count(); ++i) {
             if (endpoint_->protocol_at(i).name() == *what.subprotocol) protocol = i;
         }
+        core::peer_ptr p;
+        try_to([&] {
+            loop_->make_room_to_retire();
+            auto made = endpoint_->make(*loop_, core::endpoint::random_id(), protocol, std::move(request_));
+            if (endpoint_->admit(*made) != core::hub::admission::refused) p = std::move(made);  // ids are random
+        });
+        if (!p) return;
+        // From here on nothing asks for memory until the connection has its stream.
+        const auto session = std::exchange(session_, nullptr);
         timer_->cancel();
         ++timer_number_;
-        const auto p = endpoint_->make(*loop_, core::endpoint::random_id(), protocol, std::move(request_));
-        if (endpoint_->admit(*p) == core::hub::admission::refused) return session->abandon();  // ids are random
         if (what.deflate) p->use_deflate(*what.deflate);
         current_ = p;
         phase_ = phase::open;
@@ -323,13 +345,13 @@ private:
         if (is_again_) pump();
     }
 
-    ARKE_COLD void failed(error_code why, const std::string& sentence) {
+    ARKE_COLD void failed(error_code why, std::string_view sentence) {
         stop_attempt();
         auto waits = std::exchange(connecting_, {});
         const bool goes_on = wants_ && come_back_later();
         if (!goes_on) phase_ = wants_ || has_ended_ ? phase::ended : phase::fresh;
         report({why, {}, sentence, {}}, waits.empty());
-        for (auto& each : waits) complete(*each, why);
+        for (auto& each : waits) later(std::move(each), why);
         if (phase_ == phase::ended) ended();
     }
 
@@ -345,8 +367,13 @@ private:
         if (!settings_.reconnect || gone_) return false;
         const auto delay = again_.next(loop_->now(), random_());
         if (!delay) return false;
+        try {
+            set_timer(std::chrono::milliseconds{*delay}, &client_state::attempt);
+        } catch (const std::bad_alloc&) {
+            report({errc::out_of_memory, {}, "there was no memory to come back later", {}}, true);
+            return false;
+        }
         phase_ = phase::pausing;
-        set_timer(std::chrono::milliseconds{*delay}, &client_state::attempt);
         return true;
     }
 
@@ -354,7 +381,12 @@ private:
 
     /// The first of all handlers of a new connection.
     ARKE_COLD void opened() {
-        for (const auto& [name, waits] : rooms_) ask_to_join(name);
+        current_->guarded([this] {
+            // Who is told of an answer may change the list.
+            std::vector<std::string> names;
+            for (const auto& [name, waits] : rooms_) names.push_back(name);
+            for (const auto& name : names) ask_to_join(name);
+        });
         if (!is_again_) pump();
     }
 
@@ -367,9 +399,10 @@ private:
         // What was said before disconnect() had its time, also where connect() has been called since.
         drop_all([](const core::waiting_room::entry& e) { return e.is_last; });
         if (std::exchange(anew_, false)) {
-            comes_back_ = true;
             again_.reset();
-            return attempt();
+            attempt();
+            comes_back_ = phase_ != phase::ended;
+            return;
         }
         comes_back_ = wants_ && core::comes_back_after(code) && come_back_later();
         if (comes_back_) return;
@@ -386,7 +419,8 @@ private:
             for (auto& each : std::exchange(waits, {})) complete(*each, errc::disconnected);
         }
         waiting_ = 0;
-        if (own_ && !stays_)
+        if (!own_ || stays_) return;
+        try {
             loop_->when_empty(core::task{[this] {
                 // Behind what has been completed.
                 loop_->post_to_strand([weak = weak_from_this()] {
@@ -394,9 +428,12 @@ private:
                     if (self && self->phase_ == phase::ended) self->own_->stop();
                 });
             }});
+        } catch (const std::bad_alloc&) {
+            own_->stop();
+        }
     }
 
-    ARKE_COLD void end(close_code code, const std::string& reason) {
+    ARKE_COLD void end(close_code code, std::string reason) {
         wants_ = anew_ = false;
         has_ended_ = true;
         if (phase_ == phase::open) {
@@ -408,9 +445,13 @@ private:
                 drop_all([](const core::waiting_room::entry& e) { return !e.is_last; });
             pump();
             if (!current_) return;
-            if (queue_.empty()) return current_->close(code, reason);
-            closing_.emplace(code, reason);
-            return set_timer(settings_.close_timeout, &client_state::close_now);
+            closing_.emplace(code, std::move(reason));
+            if (queue_.empty()) return close_now();
+            try {
+                return set_timer(settings_.close_timeout, &client_state::close_now);
+            } catch (const std::bad_alloc&) {
+                return close_now();
+            }
         }
         stop_attempt();
         const bool had_begun = phase_ != phase::ended;
@@ -422,7 +463,7 @@ private:
     ARKE_COLD void close_now() {
         if (!current_ || !closing_) return;
         const auto how = *std::exchange(closing_, std::nullopt);
-        current_->close(how.first, how.second);
+        current_->guarded([&] { current_->close(how.first, how.second); });
     }
 
     /// On the strand: what the destructor of the client has begun goes on without it.
@@ -528,25 +569,30 @@ private:
             if (e->due <= loop_->now())
                 drop(*e, errc::ask_timeout);
             else
-                put(*e);
+                current_->guarded([&] { put(*e); });
         }
     }
 
     /// Who waits for an answer hears in time that none comes.
     ARKE_COLD void watch_for_late(core::millis due) {
         if (due == core::timing_wheel::never || due >= watched_) return;
-        watched_ = due;
-        late_timer_->expires_at(std::chrono::steady_clock::time_point{std::chrono::milliseconds{due}});
-        late_timer_->async_wait(loop_->on_strand([weak = weak_from_this()](const error_code& ec) {
-            const auto self = weak.lock();
-            if (ec || !self) return;
-            const core::loop::turn guard{*self->loop_};
-            self->watched_ = core::timing_wheel::never;
-            self->queue_.take_late(self->loop_->now(),
-                                   [&](core::waiting_room::entry& late) { self->drop(late, errc::ask_timeout); });
-            self->waiting_ = self->queue_.size();
-            self->watch_for_late(self->queue_.next_due());
-        }));
+        watched_ = core::timing_wheel::never;
+        try {
+            late_timer_->expires_at(std::chrono::steady_clock::time_point{std::chrono::milliseconds{due}});
+            late_timer_->async_wait(loop_->on_strand([weak = weak_from_this()](const error_code& ec) {
+                const auto self = weak.lock();
+                if (ec || !self) return;
+                const core::loop::turn guard{*self->loop_};
+                self->watched_ = core::timing_wheel::never;
+                self->queue_.take_late(self->loop_->now(),
+                                       [&](core::waiting_room::entry& late) { self->drop(late, errc::ask_timeout); });
+                self->waiting_ = self->queue_.size();
+                self->watch_for_late(self->queue_.next_due());
+            }));
+            watched_ = due;
+        } catch (const std::bad_alloc&) {
+            // The next that waits tries again.
+        }
     }
 
     ARKE_COLD void ask_to_join(const std::string& name) {
@@ -563,7 +609,7 @@ private:
         if (why == errc::disconnected) return;
         auto waits = std::exchange(found->second, {});
         if (why) {
-            if (why != errc::ask_timeout) rooms_.erase(found);
+            if (why != errc::ask_timeout && why != errc::out_of_memory) rooms_.erase(found);
             const auto sentence = "the room " + printable(name) + " is not entered" +
                                   (text.empty() ? std::string{} : ": " + std::string{text});
             report({why, {}, sentence, {}}, waits.empty());
@@ -573,9 +619,9 @@ private:
 
     // --- telling
 
-    ARKE_COLD void complete(core::open_request& request, error_code why) {
+    ARKE_COLD void complete(core::open_request& request, error_code why, bool within_ask = false) {
         try {
-            request.complete(why, {});
+            request.complete(why, {}, within_ask);
         } catch (const std::exception& e) {
             report({errc::handler_threw, {}, e.what(), std::current_exception()}, true);
         } catch (...) {
@@ -585,7 +631,11 @@ private:
 
     /// No handler runs within the call that asks.
     ARKE_COLD void later(core::requests::pointer request, error_code why) {
-        loop_->post([this, request = std::move(request), why] { complete(*request, why); });
+        try {
+            loop_->post([this, request, why] { complete(*request, why); });
+        } catch (const std::bad_alloc&) {
+            complete(*request, why, true);
+        }
     }
 
     ARKE_COLD void report(const error_report& what, bool logs) noexcept {

@@ -271,3 +271,76 @@ TEST_CASE("run() returns where the client has ended and an attempt behind that h
     CHECK(c.waiting() == 0);
     CHECK(c.dropped() == 1);
 }
+
+// It stayed without a connection for good, crashed where it had rooms, or std::bad_alloc came out of the io_context's run().
+TEST_CASE("a client that finds no memory, at whatever step of connecting or coming back, says so and is back soon") {
+    const auto loop = GENERATE(from_range(all_loops()));
+    const bool comes_back = GENERATE(false, true);
+    CAPTURE(loop, comes_back);
+    constexpr int rooms = 3;
+    std::map<std::string, int, std::less<>> joined;
+    running_server net{quiet(loop)};
+    net->on_connection([](connection& c) { c.emit("welcome", std::string(100, 'w')); });
+    net->on_join([&](connection& c, std::string_view) {
+        if (++joined[c.id()] == rooms) c.emit("in all rooms");
+        return true;
+    });
+    net->on("bye", [](connection& c) { c.disconnect(close_code{1012}); });
+    net.start();
+
+    std::size_t nth = 0;
+    int told = 0;
+    for (bool struck = true; struck; ++nth) {
+        CAPTURE(nth);
+        asio::io_context context{1};
+        int welcomed = 0;
+        bool in_all_rooms = false;
+        bool is_over = false;
+        int thrown = 0;
+        int other_errors = 0;
+        // The deadline does not help.
+        arke::client c{context, url_of(net),
+                       on_loop(loop, {.connect_timeout = 1h, .reconnect_delay = 1ms, .max_reconnect_delay = 1ms})};
+        c.on("welcome", [&](std::string_view) { ++welcomed; });
+        c.on("in all rooms", [&] { in_all_rooms = true; });
+        c.on_disconnect([&](close_code, std::string_view, bool again) { is_over = !again; });
+        c.on_error([&](const error_report& e) { ++(e.code == errc::out_of_memory ? told : other_errors); });
+        for (int i = 0; i != rooms; ++i) c.join("a room with a name that is not small " + std::to_string(i));
+        const auto run_until = [&](auto holds) {
+            const auto end = std::chrono::steady_clock::now() + patience;
+            while (!holds() && std::chrono::steady_clock::now() < end) {
+                try {
+                    if (context.run_one_for(20ms) == 0) context.restart();
+                } catch (const std::exception&) {
+                    ++thrown;
+                }
+            }
+            return holds();
+        };
+        context.poll();
+        context.restart();
+        c.connect();
+        if (comes_back) {
+            REQUIRE(run_until([&] { return welcomed == 1 && in_all_rooms; }));
+            welcomed = 0;
+            c.emit("bye");
+        }
+        {
+            const memory_shortage none{nth};
+            run_until([&] { return none.struck() || welcomed != 0; });
+            struck = none.struck();
+        }
+        // Without memory for the pause it has ended, and said so.
+        REQUIRE(run_until([&] { return welcomed != 0 || is_over; }));
+        if (is_over) c.connect();
+        REQUIRE(run_until([&] { return welcomed != 0; }));
+        // No room is forgotten: the next connection asks for all of them.
+        in_all_rooms = false;
+        c.emit("bye");
+        REQUIRE(run_until([&] { return in_all_rooms; }));
+        CHECK(thrown == 0);
+        CHECK(other_errors == 0);
+    }
+    CHECK(nth > 30);
+    CHECK(told > 10);
+}

@@ -62,6 +62,7 @@ public:
 
     /// What came behind the answer.
     const std::string& rest() const noexcept { return in_; }
+    std::string take_rest() noexcept { return std::exchange(in_, {}); }
 
 private:
     result fail(std::string why);

@@ -42,12 +42,12 @@ public:
 
     void start(core::transport& t);
 
-    /// The connection that the stream is for from now on; what came behind the handshake is its.
+    /// The connection that the stream is for from now on; what came behind the handshake is its. Asks for no memory: the loop has
+    /// room to retire one thing more.
     template <class Peer>
-    void become(const Peer& peer) {
-        loop_->make_room_to_retire();
+    void become(const Peer& peer) noexcept {
         auto& t = *std::exchange(transport_, nullptr);
-        std::string rest = reader_.rest();
+        auto rest = reader_.take_rest();
         const boost::intrusive_ptr<client_session> self{this};
         t.set_user(peer);
         peer->open(t);

@@ -66,6 +66,18 @@ private:
         return {*strand_, nullptr, std::move(f)};
     }
 
+    /// A step of it, unless it is over. Where there is no memory for the step, that is what came of the attempt.
+    template <class F>
+    void step(F&& f) {
+        if (!done_) return;
+        try {
+            f();
+        } catch (const std::bad_alloc&) {
+            if (!done_) throw;  // it was not ours
+            finish({errc::out_of_memory, "no memory"});
+        }
+    }
+
     void look_up(const std::string& host, std::uint16_t port);
     void try_all(const std::vector<tcp::endpoint>& addresses);
     void try_next();

@@ -69,9 +69,7 @@ ARKE_COLD_INLINE std::shared_ptr<connector> connector::start_unix(const connecto
     auto made = std::make_shared<connector>(on, std::move(done));
     // Not from within start().
     made->what_ = path;
-    asio::post(made->on_strand([made] {
-        if (made->done_) made->try_unix();
-    }));
+    asio::post(made->on_strand([made] { made->step([&] { made->try_unix(); }); }));
     return made;
 }
 
@@ -121,14 +119,15 @@ ARKE_COLD_INLINE void connector::look_up(const std::string& host, std::uint16_t 
         host, std::to_string(static_cast<unsigned>(port)), asio::ip::resolver_base::numeric_service,
         asio::bind_executor(
             *strand_, [self = shared_from_this()](const error_code& ec, const tcp::resolver::results_type& found) {
-                if (!self->done_) return;
-                if (ec) {
-                    return self->finish({ec, "the address of " + self->what_ + " is not known: " + ec.message() +
-                                                 "; check the name, and that this machine can look it up"});
-                }
-                std::vector<tcp::endpoint> addresses;
-                for (const auto& each : found) addresses.push_back(each.endpoint());
-                self->try_all(addresses);
+                self->step([&] {
+                    if (ec) {
+                        return self->finish({ec, "the address of " + self->what_ + " is not known: " + ec.message() +
+                                                     "; check the name, and that this machine can look it up"});
+                    }
+                    std::vector<tcp::endpoint> addresses;
+                    for (const auto& each : found) addresses.push_back(each.endpoint());
+                    self->try_all(addresses);
+                });
             }));
 }
 
@@ -137,9 +136,7 @@ ARKE_COLD_INLINE void connector::try_all(const std::vector<tcp::endpoint>& addre
     sockets_.reserve(addresses_.size());
     timer_.emplace(context_);
     // Not from within start().
-    asio::post(on_strand([self = shared_from_this()] {
-        if (self->done_) self->try_next();
-    }));
+    asio::post(on_strand([self = shared_from_this()] { self->step([&] { self->try_next(); }); }));
 }
 
 ARKE_COLD_INLINE void connector::try_next() {
@@ -152,12 +149,12 @@ ARKE_COLD_INLINE void connector::try_next() {
     const auto index = sockets_.size();
     auto& s = sockets_.emplace_back(context_);
     s.async_connect(addresses_[index], on_strand([self = shared_from_this(), index](const error_code& ec) {
-                        if (self->done_) self->on_connected(index, ec);
+                        self->step([&] { self->on_connected(index, ec); });
                     }));
     if (sockets_.size() == addresses_.size()) return;
     timer_->expires_after(head_start);
     timer_->async_wait(on_strand([self = shared_from_this()](const error_code& ec) {
-        if (!ec && self->done_) self->try_next();
+        if (!ec) self->step([&] { self->try_next(); });
     }));
 }
 
