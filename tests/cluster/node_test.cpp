@@ -265,6 +265,28 @@ TEST_CASE("what is said without the broker waits up to a bound, and then is told
     CHECK(a.broker.published.size() == 1);
 }
 
+TEST_CASE("what goes to the backplane while the figures are read is counted once") {
+    one_node a;
+    a.connect();
+    a.server.to("lobby").emit("say", std::string(1'000, 'x'));
+    cluster_metrics before;
+    a.made->add_metrics(before);
+    REQUIRE(before.waiting_bytes > 1'000);
+    // As the loop does, while another thread reads.
+    a.broker.when_counted = [&] {
+        a.work();
+        for (const auto& [channel, bytes] : a.take()) a.broker.waits += bytes.size();
+    };
+    cluster_metrics meanwhile;
+    a.made->add_metrics(meanwhile);
+    CHECK(a.broker.waits > 1'000);
+    CHECK(meanwhile.waiting_bytes == before.waiting_bytes);
+    a.broker.when_counted = nullptr;
+    cluster_metrics after;
+    a.made->add_metrics(after);
+    CHECK(after.waiting_bytes == a.broker.waits);
+}
+
 TEST_CASE("what is stale at once does not wait for the broker") {
     one_node a;
     a.work();

@@ -6,6 +6,7 @@
 #include <arke/testing.hpp>
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <new>
 #include <set>
@@ -43,7 +44,10 @@ struct scripted_backplane final : backplane {
     void reconnect() override { ++reconnects; }
     void close() noexcept override { closed = true; }
     std::size_t waiting() const noexcept override { return waits; }
-    backplane_counts counts() const noexcept override { return {}; }
+    backplane_counts counts() const noexcept override {
+        if (when_counted) when_counted();
+        return {};
+    }
 
     std::vector<std::pair<std::string, std::string>> published;
     std::set<std::string> channels;
@@ -53,6 +57,7 @@ struct scripted_backplane final : backplane {
     bool closed = false;
     std::uint64_t last_number = 0;
     std::size_t waits = 0;
+    std::function<void()> when_counted;
     std::size_t max_payload = 1'000'000;
     bool is_short_of_memory = false;
 };

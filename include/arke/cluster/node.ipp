@@ -909,11 +909,13 @@ ARKE_COLD_INLINE void node::add_metrics(cluster_metrics& to) const {
     const auto get = [](const std::atomic<std::uint64_t>& c) { return c.load(std::memory_order_relaxed); };
     to.present = true;
     to.settled = is_settled();
+    // Before what waits here: that may go there meanwhile, and would count twice.
+    if (begun_) to.waiting_bytes = carrier_.waiting();
     {
         const std::lock_guard lock{mutex_};
         to.degraded = state_.degraded;
         to.nodes = others_.size() + (is_server_ ? 1 : 0);
-        to.waiting_bytes = outgoing_bytes_;
+        to.waiting_bytes += outgoing_bytes_;
     }
     to.delivered = get(counts_.delivered);
     to.dropped = get(counts_.dropped);
@@ -925,7 +927,6 @@ ARKE_COLD_INLINE void node::add_metrics(cluster_metrics& to) const {
     to.degradations = get(counts_.degradations);
     if (!begun_) return;
     const auto c = carrier_.counts();
-    to.waiting_bytes += carrier_.waiting();
     to.published = c.published;
     to.published_bytes = c.published_bytes;
     to.received = c.received;
