@@ -289,6 +289,7 @@ TEST_CASE("the text for Prometheus has a cluster's figures where there is one") 
     metrics m;
     CHECK(m.prometheus().find("arke_cluster") == std::string::npos);
     m.cluster = {.present = true,
+                 .settled = true,
                  .degraded = true,
                  .nodes = 1,
                  .waiting_bytes = 14,
@@ -314,6 +315,9 @@ TEST_CASE("the text for Prometheus has a cluster's figures where there is one") 
           R"(# HELP arke_cluster_degraded Whether nothing comes back from the broker.
 # TYPE arke_cluster_degraded gauge
 arke_cluster_degraded 1
+# HELP arke_cluster_settled Whether everybody here hears what others say in the rooms joined so far.
+# TYPE arke_cluster_settled gauge
+arke_cluster_settled 1
 # HELP arke_cluster_nodes Servers that are there, this one included.
 # TYPE arke_cluster_nodes gauge
 arke_cluster_nodes 1

@@ -168,6 +168,8 @@ ARKE_COLD_INLINE std::string metrics::prometheus() const {
         out.add(family, help, "counter", label, value);
     };
     gauge("arke_cluster_degraded", "Whether nothing comes back from the broker", cluster.degraded ? 1 : 0);
+    gauge("arke_cluster_settled", "Whether everybody here hears what others say in the rooms joined so far",
+          cluster.settled ? 1 : 0);
     gauge("arke_cluster_nodes", "Servers that are there, this one included", cluster.nodes);
     gauge("arke_cluster_waiting_bytes", "What waits for the broker", cluster.waiting_bytes);
     gauge("arke_cluster_subscriptions", "Channels that are subscribed to", cluster.subscriptions);
