@@ -1,6 +1,7 @@
 #pragma once
 
 #include <arke/base/compile.hpp>
+#include <arke/core/hub.hpp>
 #include <arke/core/reconnection.hpp>
 #include <arke/wire/request.hpp>
 #include <arke/wire/url.hpp>
@@ -439,7 +440,7 @@ private:
     std::thread::id run_id_;
     std::vector<order> following_;  ///< What is left of it, where memory was missing, is followed later.
     std::uintptr_t connection_ = 0;
-    std::unordered_map<std::string, natsSubscription*> channels_;
+    core::string_map<natsSubscription*> channels_;
     std::uint64_t number_ = 0;
     std::vector<std::string> sending_;
     std::size_t sending_chunk_ = 0, sending_at_ = 0;

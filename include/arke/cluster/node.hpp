@@ -19,7 +19,6 @@
 #include <set>
 #include <string>
 #include <string_view>
-#include <unordered_map>
 #include <vector>
 
 namespace arke::cluster {
@@ -252,7 +251,7 @@ private:
     millis silent_due_ = core::timing_wheel::never;  // when somebody may count as gone; not before
     std::atomic<bool> begun_{false};                 // the backplane has started: others may ask it for its figures
     std::map<sender_id, sender> senders_;
-    std::unordered_map<std::string, interest> interests_;  // by channel
+    core::string_map<interest> interests_;  // by channel
     std::multimap<millis, std::string> lingering_;
     std::map<std::uint64_t, open_question> questions_;
     std::uint64_t next_question_;

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <arke/base/keyed_hash.hpp>
 #include <arke/cluster/redis.hpp>
 #include <arke/core/reconnection.hpp>
 #include <arke/io/connector.hpp>
@@ -15,6 +16,7 @@
 #include <atomic>
 #include <cstdint>
 #include <deque>
+#include <functional>
 #include <mutex>
 #include <new>
 #include <optional>
@@ -793,7 +795,7 @@ private:
     core::reconnection again_;
     std::random_device random_;
 
-    std::unordered_set<std::string> channels_;  // as the user wants them
+    std::unordered_set<std::string, arke::detail::keyed_hash, std::equal_to<>> channels_;  // as the user wants them
     std::deque<awaited> awaited_;
     std::uint64_t asked_ = 0;  // confirmations, of this connection
     std::uint64_t confirmed_ = 0;

@@ -7,6 +7,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <limits>
+#include <map>
 #include <memory>
 #include <set>
 #include <string>
@@ -120,7 +121,7 @@ private:
     std::unordered_map<std::uint32_t, entry> open_;
     std::set<std::pair<millis, std::uint32_t>> by_time_;
     std::uint32_t next_id_ = 0;
-    std::unordered_map<std::uint32_t, std::uint32_t> postponed_;
+    std::map<std::uint32_t, std::uint32_t> postponed_;  // ordered: the peer chooses the numbers
     std::uint32_t next_use_ = 1;
     std::set<std::string, std::less<>> asked_rooms_;
 };
