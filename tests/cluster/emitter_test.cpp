@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <future>
 #include <memory>
+#include <new>
 #include <optional>
 #include <stdexcept>
 #include <string>
@@ -16,8 +17,10 @@
 #include <boost/asio/executor_work_guard.hpp>
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/post.hpp>
+#include <boost/asio/strand.hpp>
 #include <boost/asio/use_future.hpp>
 
+#include "tests/support/allocations.hpp"
 #include "tests/support/catch.hpp"
 #include "tests/support/cluster.hpp"
 
@@ -292,6 +295,80 @@ TEST_CASE("an emitter lives in the caller's io_context") {
     asio::io_context idle;
     const emitter silent{idle, in_process_backplane{city.at().in_process()}};
     silent.to("red").emit("never");
+}
+
+TEST_CASE("an emitter that is not made for want of memory leaves nothing behind") {
+    // Its node outlived the io_context that it was in.
+    const bool has_thread = GENERATE(true, false);
+    CAPTURE(has_thread);
+    // Asio's strand does not survive that it gets memory for its one half and none for the other: it begins behind that, and
+    // behind the few things of ours before it.
+    const auto before = allocations();
+    auto own = std::make_unique<asio::io_context>(1);
+    const auto between = allocations();
+    static_cast<void>(asio::make_strand(*own));
+    const auto behind_strand = 8 + allocations() - (has_thread ? before : between);
+    for (std::size_t nth = behind_strand, failures = 0;; ++nth) {
+        const auto script = std::make_shared<scripted_carrier::script>();
+        asio::io_context context;
+        std::optional<emitter> out;
+        scripted_carrier carries{script};
+        bool is_made = false;
+        bool struck = false;
+        {
+            const memory_shortage shortage{nth};
+            try {
+                if (has_thread)
+                    out.emplace(std::move(carries));
+                else
+                    out.emplace(context, std::move(carries));
+                is_made = true;
+            } catch (const std::bad_alloc&) {
+                ++failures;
+            }
+            struck = shortage.struck();
+        }
+        if (!struck) {
+            CHECK(is_made);
+            CHECK(failures > 3);
+            break;
+        }
+        // What began is closed by the caller's loop.
+        context.restart();
+        if (!is_made) context.run();
+        CHECK((is_made || script.use_count() == 1));
+    }
+}
+
+TEST_CASE("an emitter ends without memory too") {
+    const bool has_thread = GENERATE(true, false);
+    CAPTURE(has_thread);
+    bool is_over = false;
+    for (std::size_t nth = 0; !is_over; ++nth) {
+        const auto script = std::make_shared<scripted_carrier::script>();
+        asio::io_context context;
+        std::optional<emitter> out;
+        if (has_thread) {
+            out.emplace(scripted_carrier{script});
+            REQUIRE(out->flush(long_enough));
+        } else {
+            out.emplace(context, scripted_carrier{script});
+            REQUIRE(eventually([&] {
+                context.poll();
+                return !out->state().degraded;
+            }));
+        }
+        const auto kept = out->to("red");
+        {
+            const memory_shortage shortage{nth};
+            out.reset();
+            is_over = !shortage.struck();
+        }
+        context.restart();
+        context.run();  // it ends, so nothing of the emitter goes on
+        CHECK(script->user == nullptr);
+        kept.emit("nobody");
+    }
 }
 
 TEST_CASE("what no server could read is refused where it is said") {

@@ -43,6 +43,10 @@ public:
         if (!settings.log) settings.log = [](std::string_view) {};
         node = std::make_shared<server_node>(place, std::move(carrier), std::move(settings.cluster),
                                              std::move(settings.log));
+        std::unique_ptr<ending> last{new ending{node, loop_, own_.get()}};
+        ends_.emplace(*context);
+        ends_->expires_at(io::own_timer::time_point::max());
+        ends_->async_wait(loop_->on_strand([last = std::move(last)]() mutable { last.reset(); }));
         node->begin(place);
         if (!own_) return;
         work_.emplace(boost::asio::make_work_guard(*context));
@@ -63,25 +67,7 @@ public:
     /// Nothing is said any more. Once; a target that somebody keeps does not keep it alive.
     ARKE_COLD void end() noexcept {
         if (is_ended_.exchange(true)) return;
-        // On the loop, or with the io_context that ends before.
-        struct ending {
-            std::shared_ptr<server_node> of;
-            io::asio_loop_ptr loop;
-            boost::asio::io_context* own;
-            ~ending() {
-                of->close();
-                loop->shut_down();
-                if (own != nullptr) own->stop();
-            }
-        };
-        try {
-            std::shared_ptr<ending> last{new ending{node, loop_, own_.get()}};
-            auto* const loop = loop_.get();
-            loop->post_to_strand([last = std::move(last)]() mutable { last.reset(); });
-        } catch (...) {
-            // No memory: without a word of it to anybody.
-            if (own_) own_->stop();
-        }
+        ends_.reset();
         work_.reset();
         if (!thread_.joinable()) return;
         if (can_wait())
@@ -112,13 +98,29 @@ public:
         return made;
     }
 
+private:
+    std::shared_ptr<boost::asio::io_context> own_;  // the thread's, too; the others are in it
+
+public:
     const std::string endpoint;
     const bool has_binary_messages;
     std::shared_ptr<server_node> node;
 
 private:
-    std::shared_ptr<boost::asio::io_context> own_;  // the thread's, too
+    /// What is done last: on the loop, or with the io_context that ends before.
+    struct ending {
+        std::shared_ptr<server_node> of;
+        io::asio_loop_ptr loop;
+        boost::asio::io_context* own;
+        ~ending() {
+            of->close();
+            loop->shut_down();
+            if (own != nullptr) own->stop();
+        }
+    };
+
     io::asio_loop_ptr loop_;
+    std::optional<io::own_timer> ends_;  // never due: its end has the ending done, and needs no memory for that
     std::optional<boost::asio::executor_work_guard<boost::asio::io_context::executor_type>> work_;
     std::thread thread_;
     std::atomic<bool> is_ended_{false};

@@ -20,6 +20,13 @@ inline cluster_config with_name(cluster_config settings) {
     return settings;
 }
 
+/// Not `first ? first->settings().x : config{}.x`, within a constructor: g++ 12 destroys that temporary again where an exception
+/// leaves the constructor.
+inline const config& settings_of(const core::endpoint_ptr& first) {
+    static const config defaults;
+    return first ? first->settings() : defaults;
+}
+
 }  // namespace detail
 
 ARKE_COLD_INLINE server_node::server_node(const core::cluster_place& place, std::unique_ptr<backplane> carrier,
@@ -31,8 +38,7 @@ ARKE_COLD_INLINE server_node::server_node(const core::cluster_place& place, std:
       act_here_{place.act_here},
       carrier_{std::move(carrier)},
       node_{detail::with_name(std::move(settings)), *this, *carrier_, first_ != nullptr},
-      events_{node_, *loop_, first_ ? first_->settings().max_requests : config{}.max_requests,
-              first_ ? first_->settings().max_json_depth : config{}.max_json_depth,
+      events_{node_, *loop_, detail::settings_of(first_).max_requests, detail::settings_of(first_).max_json_depth,
               [this](std::string_view line) { server_node::log(line); }} {}
 
 ARKE_COLD_INLINE void server_node::begin(const core::cluster_place& place) {
