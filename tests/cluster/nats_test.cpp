@@ -1,3 +1,4 @@
+#include <arke/cluster/emitter.hpp>
 #include <arke/cluster/nats.hpp>
 
 #include <algorithm>
@@ -901,6 +902,38 @@ TEST_CASE("nats: close() waits for no server, as a loop calls it; destroying it 
         peer.destroy_backplane();
         CHECK(milliseconds_since(closed) < 5'000);
         CHECK_FALSE(peer.was_told_after_close());
+        server.go_on();
+    }
+    CHECK(shortest <= 50);
+}
+
+TEST_CASE(
+    "nats: an emitter in the caller's io_context ends without holding that up, and its threads end by themselves") {
+    // They were waited for on the loop, a third of a second where the server was stopped.
+    auto server = broker::nats();
+    {
+        backplane_peer first{nats_backplane{server.url()}};  // nats.c's own threads are there from the first one on
+        REQUIRE(first.subscribed_to({"first"}));
+    }
+    const auto before = thread_count();
+    double shortest = 1'000;
+    for (int round = 0; round != 5 && shortest > 50; ++round) {
+        boost::asio::io_context context;
+        std::optional<emitter> out;
+        out.emplace(context, nats_backplane{server.url()});
+        const auto end = steady::now() + 20s;
+        while (out->state().degraded && steady::now() < end) context.run_one_for(10ms);
+        REQUIRE_FALSE(out->state().degraded);
+        server.stop();
+        out->to("red").emit("x");
+        context.poll();
+        const auto began = steady::now();
+        out.reset();
+        context.run();  // until nothing of it is left there
+        shortest = std::min(shortest, milliseconds_since(began));
+        const auto threads_end = steady::now() + 20s;
+        while (thread_count() > before && steady::now() < threads_end) std::this_thread::yield();
+        CHECK(thread_count() <= before);
         server.go_on();
     }
     CHECK(shortest <= 50);

@@ -97,6 +97,10 @@ public:
     /// Hands on at once what can be handed on without waiting, and ends everything. No call of the user after it.
     virtual void close() noexcept = 0;
 
+    /// Before start(), where it will be destroyed on the executor, among the work of others: then that waits for nothing, and what
+    /// close() has left under way goes on by itself.
+    virtual void end_without_waiting() noexcept {}
+
     /// Bytes that were published and wait here, because the broker takes them slowly.
     virtual std::size_t waiting() const noexcept { return 0; }
 

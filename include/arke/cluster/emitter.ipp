@@ -38,6 +38,7 @@ public:
             own_ = std::make_shared<boost::asio::io_context>(1);
             context = own_.get();
         }
+        if (!own_) carrier->end_without_waiting();
         loop_.reset(new detail::bare_loop{*context});
         const core::cluster_place place{core::loop_ptr{loop_.get()}, {}, nullptr};
         if (!settings.log) settings.log = [](std::string_view) {};

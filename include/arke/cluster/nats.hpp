@@ -88,7 +88,7 @@ struct nats_config {
 /// One connection, with two threads of its own: nats.c blocks in many places (connecting, TLS, waiting for an answer), and none
 /// of them may be a loop's. Both end with close(); where it is just connecting, they end by themselves soon after. The user is
 /// called by them and by nats.c's. close() waits for nothing; destroying it takes up to 0.4 seconds where a server that does not
-/// answer may not have taken all.
+/// answer may not have taken all, and nothing where it is of an emitter in the caller's io_context.
 ///
 /// disconnected() comes for each failed attempt that says something else than the one before. It also comes for what the server
 /// does not permit us to publish or subscribe to, and where more than 65,536 messages or 64 MiB of a channel waited for this
@@ -109,12 +109,14 @@ public:
                    std::uint64_t number) override;
     void reconnect() override;
     void close() noexcept override;
+    void end_without_waiting() noexcept override { waits_at_end_ = false; }
     std::size_t waiting() const noexcept override;
     backplane_counts counts() const noexcept override;
 
 private:
     std::shared_ptr<const cluster::nats_settings> settings_;
     std::shared_ptr<cluster::nats_link> link_;
+    bool waits_at_end_ = true;
 };
 
 }  // namespace arke

@@ -316,6 +316,7 @@ public:
     void break_off_saying(F why) noexcept;
     void close() noexcept;
     void wait_for_end() noexcept;
+    void end_alone() noexcept { runner_.detach(); }
 
     std::size_t waiting() const noexcept {
         return queued_.load(std::memory_order_relaxed) + buffered_.load(std::memory_order_relaxed);
@@ -1275,7 +1276,11 @@ inline nats_backplane::nats_backplane(nats_backplane&&) noexcept = default;
 
 inline nats_backplane::~nats_backplane() {
     close();
-    if (link_) link_->wait_for_end();
+    if (!link_) return;
+    if (waits_at_end_)
+        link_->wait_for_end();
+    else
+        link_->end_alone();
 }
 
 inline void nats_backplane::start(boost::asio::io_context&, const cluster_executor&, backplane_user& user) {
