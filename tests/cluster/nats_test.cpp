@@ -247,10 +247,10 @@ TEST_CASE("nats: what was published to a server that dies is lost or was taken, 
     REQUIRE(peer.connects());
     REQUIRE(peer.publish("a", "new"));
     REQUIRE(peer.until([&] { return !peer.messages().empty() && peer.messages().back() == "new"; }));
-    auto all = peer.messages();
-    CHECK(std::count(all.begin(), all.end(), "said to nobody") == 0);
-    std::sort(all.begin(), all.end());
-    CHECK(std::adjacent_find(all.begin(), all.end()) == all.end());
+    auto came = peer.messages();
+    CHECK(std::count(came.begin(), came.end(), "said to nobody") == 0);
+    std::sort(came.begin(), came.end());
+    CHECK(std::adjacent_find(came.begin(), came.end()) == came.end());
 }
 
 TEST_CASE("nats: publishing to a server that is stopped never waits, and a new connection is made when it goes on") {
