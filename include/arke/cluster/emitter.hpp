@@ -108,7 +108,8 @@ private:
 /// It is no server: nodes() does not name it, and it hears nothing. What it says reaches the servers as what they say to each other:
 /// at most once, in its order for each room, and up to cluster_config::max_outgoing_bytes wait while there is no broker.
 ///
-/// It has a thread of its own, or lives in the caller's io_context, which the caller runs, and destroys after it.
+/// It has a thread of its own, or lives in the caller's io_context, which the caller runs, and destroys after it;
+/// that has work for as long as the emitter is there.
 ///
 /// Threads: any. Destroying it hands on what waits for a second at most; in the caller's io_context it does not wait, so flush() before.
 class emitter {
