@@ -295,13 +295,13 @@ TEST_CASE("disconnect() waits for what is said before it as long as close_timeou
         [&](connection&, close_code code, std::string_view) { seen.add(std::to_string(static_cast<int>(code))); });
     net.start();
     arke::client c{url_of(net),
-                   on_loop(loop, {.max_queue_bytes = 32 << 20, .close_timeout = reads_in_time ? 20'000ms : 50ms})};
+                   on_loop(loop, {.max_queue_bytes = 64 << 20, .close_timeout = reads_in_time ? 20'000ms : 50ms})};
     c.on_disconnect([&](close_code code, std::string_view reason, bool) {
         heard.add(std::to_string(static_cast<int>(code)) + std::string{reason});
     });
     // More than the buffers of two sockets take.
     const std::string part(256 << 10, 'x');
-    for (int i = 0; i != 96; ++i) c.emit("part", part);
+    for (int i = 0; i != 192; ++i) c.emit("part", part);
     c.start();
     REQUIRE(seen.wait(1) == "busy");
     c.disconnect(close_code{4001}, "bye");
@@ -312,7 +312,7 @@ TEST_CASE("disconnect() waits for what is said before it as long as close_timeou
         go.set_value();
         CHECK(heard.wait(1) == "4001bye");
         CHECK(seen.wait(2) == "busy 4001");
-        CHECK(count == 96);
+        CHECK(count == 192);
         CHECK(c.dropped() == 1);
     } else {
         CHECK(heard.wait(1) == "4001bye");
