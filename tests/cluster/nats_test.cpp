@@ -980,11 +980,11 @@ TEST_CASE("nats: TLS asks for a certificate of the server's name") {
     SECTION("it works") {
         backplane_peer peer{nats_backplane{{.url = "tls://" + at, .tls = {.ca_file = ca.path()}}}};
         REQUIRE(peer.subscribed_to({"a"}));
-        texts all;
-        for (int i = 0; i != 200; ++i) all.push_back(std::string(50'000, static_cast<char>('a' + i % 26)));
-        for (const auto& each : all) REQUIRE(peer->publish("a", each));
-        CHECK(peer.until([&] { return peer.message_count() == all.size(); }));
-        CHECK(peer.messages() == all);
+        texts said;
+        for (int i = 0; i != 200; ++i) said.push_back(std::string(50'000, static_cast<char>('a' + i % 26)));
+        for (const auto& each : said) REQUIRE(peer->publish("a", each));
+        CHECK(peer.until([&] { return peer.message_count() == said.size(); }));
+        CHECK(peer.messages() == said);
     }
     SECTION("a server that has TLS only gets it without being asked for") {
         backplane_peer peer{nats_backplane{{.url = "nats://" + at, .tls = {.ca = authority.chain()}}}};
