@@ -156,7 +156,8 @@ public:
 
     client(const client&) = delete;
     client& operator=(const client&) = delete;
-    ~client() { detail::abandon(std::move(client_)); }
+    /// Handlers that run in the thread of start() end before it returns, and may use the client meanwhile.
+    ~client() { detail::abandon(client_); }
 
     // --- hearing; see the functions of the same name of connection
 

@@ -9,6 +9,7 @@
 #include <memory>
 #include <string>
 #include <string_view>
+#include <thread>
 #include <utility>
 
 #include <boost/asio/io_context.hpp>
@@ -343,4 +344,25 @@ TEST_CASE("a client that finds no memory, at whatever step of connecting or comi
     }
     CHECK(nth > 30);
     CHECK(told > 10);
+}
+
+// It was taken from them: a handler that used it at that moment crashed.
+TEST_CASE("a client may be destroyed while a handler of its own thread uses it: that ends before") {
+    const auto loop = GENERATE(from_range(all_loops()));
+    running_server net{quiet(loop)};
+    net.start();
+    std::promise<void> began;
+    std::atomic<bool> goes{false};
+    std::atomic<int> uses{0};
+    auto c = std::make_unique<arke::client>(url_of(net), on_loop(loop));
+    c->on_connect([&, here = c.get()](connection&) {
+        began.set_value();
+        while (!goes) std::this_thread::yield();
+        while (uses != 100'000) uses += 1 + static_cast<int>(here->waiting());
+    });
+    c->start();
+    began.get_future().wait();
+    goes = true;
+    c.reset();
+    CHECK(uses == 100'000);
 }
