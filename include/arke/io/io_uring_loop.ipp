@@ -934,7 +934,7 @@ ARKE_INLINE void io_uring_loop::exchange() {
 /// Takes what the kernel has answered. Sends are told of at once, the rest waits for a round.
 ARKE_INLINE void io_uring_loop::reap() {
     for (;;) {
-        const unsigned head = *ring_.cq.khead;
+        const unsigned head = __atomic_load_n(ring_.cq.khead, __ATOMIC_RELAXED);
         if (head == io_uring_smp_load_acquire(ring_.cq.ktail)) break;
         const auto& cqe = ring_.cq.cqes[head & *ring_.cq.kring_mask];
         const completion c{cqe.user_data, cqe.res, cqe.flags};
