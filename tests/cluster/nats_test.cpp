@@ -939,6 +939,12 @@ TEST_CASE(
     CHECK(shortest <= 50);
 }
 
+#if defined(__has_feature)
+#if __has_feature(thread_sanitizer)
+#define ARKE_TEST_WATCHES_FILES  // a number that is another's meanwhile is a race to it
+#endif
+#endif
+#ifndef ARKE_TEST_WATCHES_FILES
 TEST_CASE("nats: a server that says only its name is left, also by a program that opens files all the while") {
     // nats.c waits for ever, in a socket whose number is guessed, and looked for where it was another's.
     std::atomic<int> attempts{0};
@@ -966,6 +972,7 @@ TEST_CASE("nats: a server that says only its name is left, also by a program tha
     is_over = true;
     opens.join();
 }
+#endif
 
 #ifdef ARKE_CLUSTER_TESTS_TLS
 TEST_CASE("nats: TLS asks for a certificate of the server's name") {

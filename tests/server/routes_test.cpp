@@ -4,6 +4,7 @@
 #include <boost/asio/this_coro.hpp>
 #include <boost/asio/use_awaitable.hpp>
 
+#include <atomic>
 #include <chrono>
 #include <filesystem>
 #include <fstream>
@@ -517,8 +518,8 @@ TEST_CASE("what could not be sent is refused, however it is said, and nothing of
     for (const auto* broken : {"a\r\nInjected: 1", "a\nInjected: 1", "a\rInjected: 1", "a\r\n\r\nInjected"})
         parts.emplace_back(broken);
     parts.push_back(std::string{"a\0Injected", 10});
-    int refused = 0;
-    int tried = 0;
+    std::atomic<int> refused{0};
+    std::atomic<int> tried{0};
     const auto tries = [&](auto&& f) {
         ++tried;
         try {
@@ -575,7 +576,7 @@ TEST_CASE("what could not be sent is refused, however it is said, and nothing of
         for (std::size_t at = 0; (at = bytes.find_first_of("\r\n", at)) < bytes.find("\r\n\r\n") + 4; at += 2)
             CHECK(bytes.compare(at, 2, "\r\n") == 0);
         CHECK(tried == static_cast<int>(expected));
-        CHECK(refused == tried);
+        CHECK(refused == tried.load());
         return bytes.substr(0, 12);
     };
     const std::string end = " HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";

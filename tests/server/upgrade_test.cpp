@@ -79,8 +79,8 @@ TEST_CASE("on_upgrade says no with any status, headers and body, and the connect
 TEST_CASE("on_upgrade sets headers, cookies, the subprotocol and the id") {
     auto c = plain({.headers = {{"X-All", "1"}}, .subprotocols = {"chat"}});
     c.id_generator = [](const arke::request&) { return std::string{"generated"}; };
-    running_server net{c};
     journal seen;
+    running_server net{c};
     net->on_upgrade([&](arke::upgrade& u) {
         std::string offered = u.subprotocol().value_or("none") + " of";
         for (const auto& each : u.subprotocols()) offered += " " + each;
