@@ -51,6 +51,18 @@ namespace asio = boost::asio;
 
 namespace {
 
+// That a ring's memory is new, where another thread's was, the thread sanitizer does not see: liburing asks the kernel by itself.
+#if defined(__has_feature)
+#if __has_feature(thread_sanitizer)
+#define ARKE_TEST_SEES_OLD_RINGS
+#endif
+#endif
+#ifdef ARKE_TEST_SEES_OLD_RINGS
+constexpr bool sees_old_rings = true;
+#else
+constexpr bool sees_old_rings = false;
+#endif
+
 std::string url_of(const running_server& net, const std::string& path = "/") {
     return "ws://127.0.0.1:" + std::to_string(net.port()) + path;
 }
@@ -962,7 +974,7 @@ TEST_CASE("a handler may destroy its client; so may anybody at any time, and it 
         c->run();
         CHECK(c == nullptr);
     }
-    {
+    if (!sees_old_rings || loop != loop_kind::io_uring) {
         // In a handler of its own thread.
         auto c = std::make_unique<arke::client>(url_of(net), on_loop(loop));
         std::promise<void> gone;
