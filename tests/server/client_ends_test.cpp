@@ -18,6 +18,7 @@
 
 #include "tests/support/allocations.hpp"
 #include "tests/support/catch.hpp"
+#include "tests/support/own_client.hpp"
 #include "tests/support/raw_server.hpp"
 #include "tests/support/running_server.hpp"
 
@@ -34,23 +35,17 @@ using arke::test::all_loops;
 using arke::test::eventually;
 using arke::test::journal;
 using arke::test::memory_shortage;
+using arke::test::on_loop;
 using arke::test::patience;
 using arke::test::quiet;
 using arke::test::raw_peer;
 using arke::test::raw_server;
 using arke::test::running_server;
+using arke::test::url_of;
 using namespace std::chrono_literals;
 namespace asio = boost::asio;
 
 namespace {
-
-std::string url_of(const running_server& net) { return "ws://127.0.0.1:" + std::to_string(net.port()) + "/"; }
-
-client_config on_loop(loop_kind loop, client_config c = {}) {
-    c.loop = loop;
-    if (!c.log) c.log = [](std::string_view) {};
-    return c;
-}
 
 /// What a question about a number comes to.
 std::string outcome(std::future<int> f) {
@@ -97,6 +92,13 @@ void say_much(arke::client& c) {
     for (int i = 0; i != many; ++i) c.emit("part", part);
 }
 
+/// Of each connection, and whether the client comes back.
+void note_ends(arke::client& c, journal& ends) {
+    c.on_disconnect([&](close_code code, std::string_view, bool again) {
+        ends.add(std::to_string(static_cast<int>(code)) + (again ? "again" : "gone"));
+    });
+}
+
 }  // namespace
 
 // It went to the connection that was ending, whose server was free to drop it, and a question was lost there.
@@ -108,9 +110,7 @@ TEST_CASE("what is said behind connect() is for the connection that comes, howev
     journal ends;
     arke::client c{url_of(server.net),
                    on_loop(loop, {.max_queue_bytes = 64 << 20, .close_timeout = reads_in_time ? 20'000ms : 50ms})};
-    c.on_disconnect([&](close_code code, std::string_view, bool again) {
-        ends.add(std::to_string(static_cast<int>(code)) + (again ? "again" : "gone"));
-    });
+    note_ends(c, ends);
     say_much(c);
     c.start();
     REQUIRE(server.seen.wait(1) == "busy");
@@ -139,9 +139,7 @@ TEST_CASE(
     busy_server server{loop};
     journal ends;
     arke::client c{url_of(server.net), on_loop(loop, {.max_queue_bytes = 64 << 20, .close_timeout = 20'000ms})};
-    c.on_disconnect([&](close_code code, std::string_view, bool again) {
-        ends.add(std::to_string(static_cast<int>(code)) + (again ? "again" : "gone"));
-    });
+    note_ends(c, ends);
     say_much(c);
     c.start();
     REQUIRE(server.seen.wait(1) == "busy");

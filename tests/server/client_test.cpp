@@ -25,6 +25,7 @@
 #include <boost/asio/use_future.hpp>
 
 #include "tests/support/catch.hpp"
+#include "tests/support/own_client.hpp"
 #include "tests/support/raw_server.hpp"
 #include "tests/support/running_server.hpp"
 
@@ -42,10 +43,12 @@ using arke::message_view;
 using arke::test::all_loops;
 using arke::test::eventually;
 using arke::test::journal;
+using arke::test::on_loop;
 using arke::test::quiet;
 using arke::test::raw_peer;
 using arke::test::raw_server;
 using arke::test::running_server;
+using arke::test::url_of;
 using namespace std::chrono_literals;
 namespace asio = boost::asio;
 
@@ -62,16 +65,6 @@ constexpr bool sees_old_rings = true;
 #else
 constexpr bool sees_old_rings = false;
 #endif
-
-std::string url_of(const running_server& net, const std::string& path = "/") {
-    return "ws://127.0.0.1:" + std::to_string(net.port()) + path;
-}
-
-client_config on_loop(loop_kind loop, client_config c = {}) {
-    c.loop = loop;
-    if (!c.log) c.log = [](std::string_view) {};
-    return c;
-}
 
 std::string message_of(errc what) { return arke::make_error_code(what).message(); }
 
