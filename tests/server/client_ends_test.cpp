@@ -3,7 +3,6 @@
 #include <atomic>
 #include <chrono>
 #include <cstddef>
-#include <functional>
 #include <future>
 #include <map>
 #include <memory>
@@ -24,7 +23,6 @@
 
 // Where a client's connection, its attempt, its patience or its memory ends, and what it does then.
 
-using arke::client_config;
 using arke::close_code;
 using arke::connection;
 using arke::errc;
@@ -36,6 +34,7 @@ using arke::test::eventually;
 using arke::test::journal;
 using arke::test::memory_shortage;
 using arke::test::on_loop;
+using arke::test::outcome;
 using arke::test::patience;
 using arke::test::quiet;
 using arke::test::raw_peer;
@@ -46,16 +45,6 @@ using namespace std::chrono_literals;
 namespace asio = boost::asio;
 
 namespace {
-
-/// What a question about a number comes to.
-std::string outcome(std::future<int> f) {
-    if (f.wait_for(patience) != std::future_status::ready) return "nothing";
-    try {
-        return std::to_string(f.get());
-    } catch (const boost::system::system_error& e) {
-        return e.code().message();
-    }
-}
 
 /// A server that reads nothing more from its first client once it has the first part, until go(). Its clients have numbers.
 struct busy_server {
