@@ -719,12 +719,7 @@ private:
             if (id.empty() && this->settings().id_generator) id = this->settings().id_generator(r);
             if (id.empty()) id = hub().make_id();
             std::string rest{early};
-            std::optional<wire::deflate_answer> deflate;
-            const auto& compression = this->settings().compression;
-            if (compression.enabled) {
-                deflate =
-                    wire::accept_deflate(r.header_values("Sec-WebSocket-Extensions"), core::terms_of(compression));
-            }
+            const auto deflate = hub().accept_deflate(r.header_values("Sec-WebSocket-Extensions"));
             const auto p = hub().make(on, std::move(id), speaks, std::move(r));
             p->greet(client::greeting);
             const auto guard = core::flood_guard::make_for(p);

@@ -499,6 +499,55 @@ TEST_CASE("a thousand idle clients keep a thousand times what the config says fo
     CHECK(each < (6 + 2 + 1 + 7 + 2) * 1024);
 }
 
+TEST_CASE("past max_total_context_bytes compression is agreed on without takeover, until somebody with it goes") {
+    // 262 KiB to send, 39 to receive.
+    constexpr std::size_t each = (6 + 4 * 32 + 128 + 7 + 32) * 1024;
+    const auto agreed = [](const client& c) { return c.terms().send_takeover && c.terms().receive_takeover; };
+    const auto talks = [](client& c, int n) {
+        c.sends(client_frame(0xC1, c.deflated(news(n))));
+        c.self().emit_message(news(n + 1));
+        CHECK(c.heard() == heard_of("text", 400));
+    };
+    auto settings = with(keeping);
+    settings.listener.max_total_context_bytes = 3 * each;
+    scripted_server server{settings, 2};
+    std::vector<client*> first;
+    for (std::size_t n = 0; n != 3; ++n) first.push_back(&server.connect_deflating({}, n % 2));
+    for (auto* one : first) CHECK(agreed(*one));
+    CHECK(metrics_of(server).context_bytes == 3 * each);
+
+    auto& late = server.connect_deflating();
+    auto& plain = server.connect();
+    auto& modest = server.connect_deflating({}, 1, "permessage-deflate; server_no_context_takeover");
+    CHECK(late.terms() == wire::deflate_terms{});
+    CHECK(metrics_of(server).context_bytes == 3 * each);
+    for (int n = 0; n != 3; ++n) {
+        for (auto* one : first) talks(*one, n);
+        talks(late, n);
+        talks(modest, n);
+    }
+    CHECK(late.heard_deflated() == 3);
+    CHECK(server.loop().compression().owners() == 2);
+
+    plain.hangs_up();
+    late.hangs_up();
+    CHECK(metrics_of(server).context_bytes == 3 * each);
+    // A handle that is kept keeps no context.
+    const auto kept = first[0]->self().handle();
+    first[0]->hangs_up();
+    CHECK(metrics_of(server).context_bytes == 2 * each);
+    auto& next = server.connect_deflating();
+    CHECK(agreed(next));
+    talks(next, 1);
+    CHECK(server.loop().compression().owners() == 2);
+    CHECK_FALSE(agreed(server.connect_deflating()));
+
+    settings.listener.max_total_context_bytes = 3 * each - 1;
+    scripted_server one_less{settings};
+    for (int n = 0; n != 2; ++n) CHECK(agreed(one_less.connect_deflating()));
+    CHECK_FALSE(agreed(one_less.connect_deflating()));
+}
+
 TEST_CASE(
     "where there is no memory to compress or inflate, a connection ends or misses a message, and its context is "
     "right") {

@@ -34,8 +34,8 @@ namespace {
 std::string prices(std::size_t size, int seed = 0) {
     std::string out;
     for (int n = seed; out.size() < size; ++n)
-        out +=
-            R"({"symbol":"ARKE)" + std::to_string(n % 7) + R"(","price":)" + std::to_string(n % 10'007 * 7919 % 10'007) + "},";
+        out += R"({"symbol":"ARKE)" + std::to_string(n % 7) + R"(","price":)" +
+               std::to_string(n % 10'007 * 7919 % 10'007) + "},";
     return out.substr(0, size);
 }
 
@@ -113,6 +113,45 @@ TEST_CASE("without compression in the config none is agreed on, and with it nobo
     offers_none.send(prices(1'000));
     CHECK(offers_none.receive() == prices(1'000));
     CHECK(on->metrics().sent.compressed == 0);
+}
+
+TEST_CASE("past max_total_context_bytes of all endpoints and loops the answer says that there is no takeover") {
+    auto settings =
+        compressing(GENERATE(from_range(all_loops())), {.receive_context_takeover = true, .receive_window_bits = 11});
+    settings.listener.max_total_context_bytes = 2 * 9 * 1024;
+    running_server net{settings};
+    net->on_message([](connection& c, message_view m) { c.emit_message(m); });
+    auto other = settings;
+    other.listener = {};
+    net->endpoint("/other", other).on_message([](connection& c, message_view m) { c.emit_message(m); });
+    net.start(2);
+    const auto connect = [&](const char* path) {
+        return std::make_unique<beast_client>(net.port(), path, arke::test::header_list{}, 0,
+                                              beast_with(true, true, 15, 15));
+    };
+    const auto talks = [](beast_client& c) {
+        for (const int n : {1, 2, 3}) {
+            c.send(prices(1'000, n));
+            CHECK(c.receive() == prices(1'000, n));
+        }
+    };
+    const auto without = [](beast_client& c) {
+        return c.response_header("Sec-WebSocket-Extensions").find("client_no_context_takeover") != std::string::npos;
+    };
+    auto anna = connect("/");
+    auto ben = connect("/other");
+    CHECK_FALSE(without(*anna));
+    CHECK_FALSE(without(*ben));
+    auto cleo = connect("/other");
+    CHECK(without(*cleo));
+    for (auto* each : {anna.get(), ben.get(), cleo.get()}) talks(*each);
+    CHECK(net->metrics().context_bytes == 2 * 9 * 1024);
+    CHECK(net->metrics().prometheus().find("\narke_compression_context_bytes 18432\n") != std::string::npos);
+    ben.reset();
+    CHECK(arke::test::eventually([&] { return net->metrics().context_bytes == 9 * 1024; }));
+    auto dora = connect("/");
+    CHECK_FALSE(without(*dora));
+    talks(*dora);
 }
 
 TEST_CASE("one broadcast reaches those who compress and those who do not, over all loops") {

@@ -63,8 +63,8 @@ enum class loop_kind {
 ///     receive_context_takeover    7 KiB and the window: 39 KiB with 15 bits, 9 KiB with 11
 ///     send_context_takeover       6 KiB, four windows and 2^(memory_level + 9): 262 KiB with 15 bits and level 8, 22 KiB with 11 and 4
 ///
-/// That is times the connections, idle ones too, and has no bound of its own: with both as they are, a thousand keep 0.3 GB. What
-/// caps it is listener_config::max_connections, so choose smaller windows, or fewer connections, where strangers may come.
+/// That is times the connections, idle ones too: with both as they are, a thousand would keep 0.3 GB. What they keep together is bounded
+/// by listener_config::max_total_context_bytes; smaller windows let more of them have one.
 struct compression_config {
     /// Whether it is agreed on with those who offer it. A client: whether it is offered.
     bool enabled = false;
@@ -199,6 +199,11 @@ struct listener_config {
     /// Bytes that have come of messages which are not whole yet, of all connections together. One more: close 1013 to its sender. One
     /// message alone may have max_message_size, however small this is.
     std::size_t max_total_message_bytes = 256UL * 1024 * 1024;
+
+    /// Bytes that all connections together may keep by compression_config's context takeover, each counted with what it may come to from
+    /// its handshake on. With one who would pass it, compression is agreed on without takeover; 0 is so with everybody. Loops look at it each by itself: as many
+    /// connections as there are loops may pass it at one moment.
+    std::size_t max_total_context_bytes = 256UL * 1024 * 1024;
 
     friend bool operator==(const listener_config&, const listener_config&) = default;
 };

@@ -472,6 +472,7 @@ ARKE_COLD_INLINE void hub::add_metrics(metrics& to, bool loops) const {
     if (!loops) return;
     to.sockets += load()->connections.load(std::memory_order_relaxed);
     to.outbox_bytes += load()->waiting.load(std::memory_order_relaxed);
+    to.context_bytes += load()->contexts.load(std::memory_order_relaxed);
     const std::lock_guard lock{index_mutex_};
     for (const auto& l : loops_) {
         add(to, l->counters());

@@ -147,6 +147,7 @@ struct metrics : event_metrics<std::uint64_t> {
     std::uint64_t sockets = 0;      ///< All connections, those in their HTTP part and the closing ones included.
     std::uint64_t outbox_bytes =
         0;  ///< What waits for peers that read slowly. A frame that many wait for counts for each.
+    std::uint64_t context_bytes = 0;  ///< What connections may keep by context takeover.
     std::vector<loop_metrics> loops;
     cluster_metrics cluster;
 

@@ -131,6 +131,8 @@ ARKE_COLD_INLINE std::string metrics::prometheus() const {
     out.add("arke_connections", "Open WebSocket connections", "gauge", {}, connections);
     out.add("arke_sockets", "All connections, in HTTP and closing ones included", "gauge", {}, sockets);
     out.add("arke_outbox_bytes", "What waits for peers that read slowly", "gauge", {}, outbox_bytes);
+    out.add("arke_compression_context_bytes", "What connections may keep by context takeover", "gauge", {},
+            context_bytes);
     detail::visit_metrics(*this, [&](const char* family, const char* help, const char* label, std::uint64_t value) {
         out.add(family, help, "counter", label, value);
     });

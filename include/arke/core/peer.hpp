@@ -7,6 +7,7 @@
 #include <arke/core/loop.hpp>
 #include <arke/core/outbox.hpp>
 #include <arke/event/message.hpp>
+#include <arke/wire/deflate.hpp>
 #include <arke/wire/frame.hpp>
 
 #include <boost/container/vector.hpp>
@@ -19,6 +20,8 @@
 #include <cstring>
 #include <memory>
 #include <mutex>
+#include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <unordered_map>
@@ -50,9 +53,11 @@ class server_load {
 public:
     std::atomic<std::size_t> connections{0};  ///< Those in their HTTP part included; peers count until they are freed.
     std::atomic<std::size_t> waiting{0};      ///< What the outboxes of peers that lag cost: count().
+    std::atomic<std::size_t> contexts{0};     ///< What peers may keep to compress and inflate with.
 
     // Set before the server serves.
     std::size_t max_waiting = listener_config{}.max_total_outbox_bytes;
+    std::size_t max_contexts = listener_config{}.max_total_context_bytes;
     std::size_t max_per_address = 0;
 
     /// Of messages that are not whole.
@@ -158,6 +163,9 @@ public:
         load_ = std::move(with);
         use_budget();
     }
+
+    /// What is agreed on with a client that offers this, if anything: its Sec-WebSocket-Extensions headers. The peer is made at once.
+    std::optional<wire::deflate_answer> accept_deflate(std::span<const std::string_view> offers) const;
 
     /// Takes a peer out of everything, because it is over. On the peer's loop; once.
     virtual void forget(peer& p) noexcept = 0;
@@ -380,6 +388,12 @@ private:
     int receive_window_bits() const noexcept { return 8 + (deflate_ >> 3 & 7); }
     bool keeps_sent_context() const noexcept { return (deflate_ & 0x40) != 0; }
     bool keeps_received_context() const noexcept { return (deflate_ & 0x80) != 0; }
+
+    /// What it counts for in server_load::contexts, from use_deflate() to its end.
+    std::size_t context_bytes() const noexcept;
+    void count_out_contexts() noexcept {
+        owner_->load()->contexts.fetch_sub(context_bytes(), std::memory_order_relaxed);
+    }
 
     /// A key that nobody can foresee.
     static std::uint32_t next_mask();

@@ -108,7 +108,21 @@ ARKE_INLINE peer_owner::peer_owner(config settings)
       ping_period_{effective_ping_period(config_).count()},
       limits_{config_.max_message_size, config_.max_fragments} {
     load_->messages.most = config_.listener.max_total_message_bytes;
+    load_->max_contexts = config_.listener.max_total_context_bytes;
     use_budget();
+}
+
+ARKE_COLD_INLINE std::optional<wire::deflate_answer> peer_owner::accept_deflate(
+    std::span<const std::string_view> offers) const {
+    const auto& c = config_.compression;
+    if (!c.enabled) return std::nullopt;
+    auto ready = terms_of(c);
+    auto answer = wire::accept_deflate(offers, ready);
+    if (!answer) return answer;
+    const auto bytes = wire::context_bytes(answer->terms, c.memory_level);
+    if (bytes == 0 || load_->contexts.load(std::memory_order_relaxed) + bytes <= load_->max_contexts) return answer;
+    ready.send_takeover = ready.receive_takeover = false;
+    return wire::accept_deflate(offers, ready);
 }
 
 ARKE_INLINE peer::peer(peer_owner& owner, loop& on, std::string id, std::size_t protocol_index)
@@ -125,6 +139,7 @@ ARKE_INLINE peer::peer(peer_owner& owner, loop& on, std::string id, std::size_t 
 ARKE_INLINE peer::~peer() {
     drop_outbox();
     auto& load = *owner_->load();
+    if (state_ != state::closed) count_out_contexts();  // it never began
     load.connections.fetch_sub(1, std::memory_order_relaxed);
     load.leave(*this);
 }
@@ -481,6 +496,14 @@ ARKE_COLD_INLINE void peer::use_deflate(const wire::deflate_terms& terms) noexce
     deflates_ = special_ = true;
     deflate_ = static_cast<std::uint8_t>((terms.send_window_bits - 8) | (terms.receive_window_bits - 8) << 3 |
                                          (terms.send_takeover ? 0x40 : 0) | (terms.receive_takeover ? 0x80 : 0));
+    owner_->load()->contexts.fetch_add(context_bytes(), std::memory_order_relaxed);
+}
+
+ARKE_COLD_INLINE std::size_t peer::context_bytes() const noexcept {
+    const wire::deflate_terms terms{keeps_sent_context(), keeps_received_context(),
+                                    static_cast<std::uint8_t>(send_window_bits()),
+                                    static_cast<std::uint8_t>(receive_window_bits())};
+    return wire::context_bytes(terms, settings().compression.memory_level);
 }
 
 ARKE_INLINE void peer::send_specially(wire::opcode code, std::string_view payload) noexcept {
@@ -800,7 +823,10 @@ ARKE_COLD_INLINE void peer::end() {
     const bool reset = buffered() != 0;
     state_ = state::closed;
     forget_message();
-    if (keeps_sent_context() || keeps_received_context()) loop_->compression().forget(this);
+    if (keeps_sent_context() || keeps_received_context()) {
+        loop_->compression().forget(this);
+        count_out_contexts();
+    }
     cancel();
     drop_outbox();
     pending_begin_ = pending_end_ = 0;

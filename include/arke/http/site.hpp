@@ -47,6 +47,7 @@ struct site {
         listener = settings;
         load->max_waiting = settings.max_total_outbox_bytes;
         load->max_per_address = settings.max_connections_per_address;
+        load->max_contexts = settings.max_total_context_bytes;
         load->messages.most = settings.max_total_message_bytes;
         for (const auto& each : settings.trusted_proxies) trusted.add(each);
         const core::rate most{settings.max_handshakes_per_second, settings.handshake_burst};

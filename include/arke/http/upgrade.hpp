@@ -13,9 +13,9 @@ namespace arke::http {
 
 /// A request on its way to become a connection: what is decided about it, and in which order.
 ///
-///     check()     is it an upgrade, may its page connect, which subprotocol, with compression or not
+///     check()     is it an upgrade, may its page connect, which subprotocol
 ///     on_upgrade  where there is a handler: whatever it likes, see arke::upgrade
-///     make()      the id, the peer, and the answer that the peer begins with
+///     make()      the id, compression or not, the peer, and the answer that the peer begins with
 ///
 /// What config's functions throw comes through. On the loop, in a turn.
 class handshake {

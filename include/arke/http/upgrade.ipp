@@ -24,10 +24,6 @@ ARKE_COLD_INLINE std::optional<wire::http_refusal> handshake::check() {
     }
     supported.insert(supported.end(), settings.subprotocols.begin(), settings.subprotocols.end());
     subprotocol_ = wire::choose_subprotocol(asked_.header_values("Sec-WebSocket-Protocol"), supported);
-    if (settings.compression.enabled) {
-        deflate_ = wire::accept_deflate(asked_.header_values("Sec-WebSocket-Extensions"),
-                                        core::terms_of(settings.compression));
-    }
     return std::nullopt;
 }
 
@@ -42,6 +38,7 @@ ARKE_COLD_INLINE core::peer_ptr handshake::make(core::loop& on, upgrade* agreed)
     for (std::size_t i = 0; subprotocol_ && i != to_->protocol_count(); ++i) {
         if (to_->protocol_at(i).name() == *subprotocol_) protocol = i;
     }
+    deflate_ = to_->accept_deflate(asked_.header_values("Sec-WebSocket-Extensions"));
     const auto answer = greeting(agreed);
     auto made =
         to_->make(on, std::move(id), protocol, std::move(asked_), agreed != nullptr ? agreed->own_session() : nullptr);

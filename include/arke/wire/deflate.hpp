@@ -38,6 +38,16 @@ struct deflate_terms {
     friend bool operator==(const deflate_terms&, const deflate_terms&) = default;
 };
 
+/// What a connection may come to keep for its context takeover: of Beast's zlib 7 KiB and a window to receive, and to send 6 KiB, four
+/// windows and what `memory_level` asks for.
+constexpr std::size_t context_bytes(const deflate_terms& agreed, int memory_level) noexcept {
+    constexpr std::size_t one = 1;
+    std::size_t bytes = 0;
+    if (agreed.receive_takeover) bytes += 7 * 1024 + (one << agreed.receive_window_bits);
+    if (agreed.send_takeover) bytes += 6 * 1024 + (one << (agreed.send_window_bits + 2)) + (one << (memory_level + 9));
+    return bytes;
+}
+
 /// A server's choice among what a client offers in its Sec-WebSocket-Extensions headers: the first offer that is well-formed and
 /// can be met, and the value of the header that says so. Nothing: no compression.
 ///
