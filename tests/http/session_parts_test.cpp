@@ -48,6 +48,7 @@ public:
         site_->listener.max_total_body_bytes = max_total_body_bytes;
         site_->endpoints.emplace_back(&server_.hub());
         server_.hub().share_load(site_->load);
+        site_->load->add_loop(server_.loop());
         site_->folders.push_back(std::make_unique<arke::http::file_folder>("/", folder_));
         site_->routes.add("POST", "/later", std::make_unique<patient>(waiting));
     }
@@ -90,6 +91,9 @@ public:
     void fail() { waiting_for().settle(response{}, std::make_exception_ptr(std::runtime_error{"no"})); }
     void forget() { last_.reset(); }
     void pass(std::chrono::milliseconds time) { server_.pass(time); }
+    arke::core::server_load& load() { return *site_->load; }
+    std::size_t waiting_bytes() { return load().waiting.load(); }
+    std::uint64_t cut_answers() { return server_.loop().counters().cut_answers.get(); }
 
     /// Files that this process has open below the folder.
     std::size_t open_files() const {
@@ -320,6 +324,100 @@ TEST_CASE("bodies of all requests together have a bound, also those whose handle
     four.arrives(post_later);
     five.arrives(post_later);
     CHECK(site.waiting.size() == 2);
+}
+
+TEST_CASE("over max_total_outbox_bytes those for whom the largest answers wait are cut, and no others") {
+    memory_site site;
+    site.load().max_waiting = 100'000;
+    std::vector<memory_transport*> slow;
+    const auto asks = [&](std::size_t size) {
+        slow.push_back(&site.connect());
+        slow.back()->room = 0;
+        slow.back()->arrives(post_later);
+        site.answer(response::text(std::string(size, 'a')));
+        site.run_posts();
+        return slow.back();
+    };
+    auto* const small = asks(2'000);
+    CHECK(site.waiting_bytes() == 0);
+    auto* const medium = asks(30'000);
+    auto* const large = asks(50'000);
+    CHECK(site.waiting_bytes() > 80'000);
+    CHECK(site.waiting_bytes() < 82'000);
+    site.settle();
+    auto* const last = asks(25'000);
+    CHECK(site.waiting_bytes() > 100'000);
+    CHECK_FALSE(large->is_closed);
+    site.settle();
+    CHECK(large->was_reset);
+    CHECK(site.cut_answers() == 1);
+    CHECK(site.waiting_bytes() < 58'000);
+    auto& next = site.connect();
+    next.arrives(get_none);
+    CHECK(next.sent.starts_with("HTTP/1.1 404"));
+    for (const auto& [one, size] : {std::pair{small, 2'000U}, {medium, 30'000U}, {last, 25'000U}}) {
+        one->makes_room(memory_transport::everything);
+        CHECK(body_of(one->sent) == std::string(size, 'a'));
+    }
+    CHECK(site.waiting_bytes() == 0);
+    CHECK(small->misuse + medium->misuse + large->misuse + last->misuse == "");
+}
+
+TEST_CASE(
+    "requests behind one that waits for its answer, and parts of files, count for max_total_outbox_bytes, to their "
+    "end") {
+    std::string many;
+    while (many.size() < 200'000) many += get_none;
+    {
+        memory_site site;
+        auto& one = site.connect();
+        one.arrives(post_later + many);
+        CHECK(site.waiting_bytes() > 200'000);
+        site.answer(response::text("ok"));
+        site.settle();
+        CHECK(count(one.sent, "HTTP/1.1 404") == count(many, "GET"));
+        CHECK(site.waiting_bytes() == 0);
+        // A request that is still coming keeps no more than it is long.
+        one.arrives(many + "GET /");
+        site.settle();
+        CHECK(site.waiting_bytes() == 0);
+    }
+    memory_site site;
+    site.write(1'000'000);
+    const auto reader = [&](const std::string& text) {
+        auto& one = site.connect();
+        one.room = 0;
+        one.arrives(text);
+        CHECK(site.waiting_bytes() > 60'000);
+        return &one;
+    };
+    reader(get_large)->ends();
+    CHECK(site.waiting_bytes() == 0);
+    reader(get_large)->ends(arke::error_code{boost::system::errc::connection_reset, boost::system::generic_category()});
+    CHECK(site.waiting_bytes() == 0);
+    reader(get_large);
+    site.pass(11'000ms);
+    CHECK(site.waiting_bytes() == 0);
+    reader(get_large)->makes_room(memory_transport::everything);
+    site.settle();
+    CHECK(site.waiting_bytes() == 0);
+    auto& one = site.connect();
+    one.arrives(post_later + many);
+    site.pass(31'000ms);
+    CHECK(site.waiting_bytes() == 0);
+
+    // What comes with an upgrade is the peer's.
+    auto& two = site.connect();
+    two.arrives(post_later +
+                "GET /ws HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+                "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n" +
+                std::string(100'000, '\0'));
+    CHECK(site.waiting_bytes() > 100'000);
+    site.waiting.erase(site.waiting.begin());
+    site.answer(response::text("ok"));
+    site.settle();
+    CHECK(two.sent.find("HTTP/1.1 101") != std::string::npos);
+    CHECK(site.waiting_bytes() == 0);
 }
 
 TEST_CASE("a body is taken by the bytes that come, at every cut") {

@@ -116,11 +116,12 @@ struct listener_config {
     /// is set, no address has more than eight of those who hear 503 at max_connections either.
     std::size_t max_connections_per_address = 0;
 
-    /// Bytes that may wait for all peers together. At the bound new connections hear 503, and those who are closing and those for
-    /// whom most waits are cut (on_disconnect hears 1013), whichever endpoint and loop they are of, until an eighth of it is free.
-    /// Each loop cuts its own, between two turns; sizes that differ by less than an eighth are one.
+    /// Bytes that may wait for all peers together, HTTP clients included. At the bound new connections and requests hear 503, and those
+    /// who are closing and those for whom most waits are cut (on_disconnect hears 1013), whichever endpoint and loop they are of, until
+    /// an eighth of it is free. Each loop cuts its own, between two turns; sizes that differ by less than an eighth are one.
     ///
-    /// Counted are messages, as in max_outbox_bytes. What has left them for the transport is not, as what the kernel has taken is
+    /// Counted are messages, as in max_outbox_bytes, and of HTTP what an answer, a part of a file, and requests that wait behind it take
+    /// from 4 KiB on. What has left them for the transport is not, as what the kernel has taken is
     /// not: of a TLS connection 32 KiB that are encrypted already, and beside them what TLS has to say itself, 256 KiB at most and
     /// mostly none; of an adopted stream that is no socket 64 KiB.
     std::size_t max_total_outbox_bytes = 1024UL * 1024 * 1024;

@@ -180,8 +180,8 @@ public:
     }
     void retire(std::shared_ptr<const void> thing) { retired_things_.push_back(std::move(thing)); }
 
-    /// What waits for the peers of this loop that lag. In a turn.
-    outboxes& waiting() noexcept { return waiting_; }
+    /// What waits for those of this loop who lag. In a turn.
+    backlogs& waiting() noexcept { return waiting_; }
 
     /// Whether this loop is to cut those for whom most waits, and has not done so yet. Any thread.
     std::atomic<bool>& relief_asked() noexcept { return relief_asked_; }
@@ -299,7 +299,7 @@ private:
     using retired = std::unique_ptr<void, void (*)(void*)>;
     std::vector<retired> retired_;
     std::vector<std::shared_ptr<const void>> retired_things_;
-    outboxes waiting_;
+    backlogs waiting_;
     std::atomic<bool> relief_asked_{false};
     std::atomic<std::size_t> load_{0};
     std::shared_ptr<void> filter_memory_;

@@ -73,6 +73,7 @@ struct event_metrics {
         Count messages_full{};    ///< errc::messages_full.
     } closed;
     Count close_timeouts{};  ///< Closing handshakes that were cut at close_timeout.
+    Count cut_answers{};     ///< HTTP connections that were cut for what waited for them, at max_total_outbox_bytes.
     Count slowed{};          ///< Times that a peer was not read for a while, by flood::slow.
     Count
         bad_proxy_headers{};  ///< Connections of trusted proxies that were closed for want of a header of the PROXY protocol.

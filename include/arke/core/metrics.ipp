@@ -63,6 +63,7 @@ void visit_metrics(Metrics& m, F&& f) {
     f(family, help, "reason=\"flooded\"", m.closed.flooded);
     f(family, help, "reason=\"messages_full\"", m.closed.messages_full);
     f("arke_close_timeouts_total", "Closing handshakes that were cut", "", m.close_timeouts);
+    f("arke_cut_answers_total", "HTTP connections that were cut for what waited for them", "", m.cut_answers);
     f("arke_slowed_total", "Times that a peer was not read for a while, because it says too much", "", m.slowed);
     f("arke_bad_proxy_headers_total", "Connections of trusted proxies without a header of the PROXY protocol", "",
       m.bad_proxy_headers);

@@ -19,22 +19,36 @@
 
 namespace arke::core {
 
-class peer;
+using backlog_hook = boost::intrusive::list_base_hook<boost::intrusive::link_mode<boost::intrusive::auto_unlink>>;
 
-using outbox_hook = boost::intrusive::list_base_hook<boost::intrusive::link_mode<boost::intrusive::auto_unlink>>;
+/// What waits for somebody who does not read, as far as it counts for the server: server_load::note(). It stands in its loop's list
+/// until it goes.
+class backlog : public backlog_hook {
+public:
+    explicit backlog(stream_user* of = nullptr) noexcept : of_{of} {}
+    backlog(const backlog&) = delete;
+    backlog& operator=(const backlog&) = delete;
+
+    stream_user* of() const noexcept { return of_; }
+    std::size_t counted() const noexcept { return counted_; }
+    void count(std::size_t bytes) noexcept { counted_ = bytes; }
+
+private:
+    stream_user* of_;
+    std::size_t counted_ = 0;
+};
+
+/// Those of one loop.
+using backlogs = boost::intrusive::list<backlog, boost::intrusive::constant_time_size<false>>;
 
 /// What waits for one peer, in order. A peer has one only while something waits that is not a single run of the loop's turn
 /// buffer.
 ///
 /// Small pieces are copied together; frames that many share are referenced, so that a broadcast to a thousand peers that do
 /// not read is stored once. A frame with a key stands alone, and can be taken back as long as no byte of it has been sent.
-///
-/// That of a peer that lags stands in its loop's list until it goes.
-class outbox : public outbox_hook {
+class outbox : public backlog {
 public:
-    explicit outbox(peer* owner = nullptr) : of_{owner} {}
-    outbox(const outbox&) = delete;
-    outbox& operator=(const outbox&) = delete;
+    using backlog::backlog;
 
     /// Bytes that wait.
     std::size_t size() const noexcept { return size_; }
@@ -44,7 +58,6 @@ public:
     /// far passes that of a small frame.
     std::size_t cost() const noexcept { return size_ + kept_; }
     static std::size_t cost_of(const std::string& key) noexcept { return key.empty() ? 0 : 160 + key.size(); }
-    peer* of() const noexcept { return of_; }
 
     /// Bytes of somebody else's, until own() is called.
     void add_view(std::string_view bytes) { add({bytes, nullptr, nullptr, 0}); }
@@ -86,10 +99,6 @@ public:
         if (holes_ > 64 && holes_ * 2 > pieces_.size() - first_) close_holes();
         return true;
     }
-
-    /// What is to be counted for the server from now on, and what is.
-    std::size_t count() noexcept { return counted_ = cost(); }
-    std::size_t counted() const noexcept { return counted_; }
 
     void add_copy(std::string_view bytes) {
         if (bytes.empty()) return;
@@ -211,18 +220,13 @@ private:
 
     using places = std::unordered_map<std::string, std::size_t, arke::detail::keyed_hash, std::equal_to<>>;
 
-    peer* of_;
     std::vector<piece> pieces_;
     std::size_t first_ = 0;
     std::size_t size_ = 0;
-    std::size_t kept_ = 0;  // of cost(), beside the bytes
-    std::size_t counted_ = 0;
+    std::size_t kept_ = 0;            // of cost(), beside the bytes
     std::size_t holes_ = 0;           // among the pieces from first_ on
     std::size_t base_ = 0;            // pieces_[i] has the number base_ + i, which stays
     std::unique_ptr<places> places_;  // of the frames with a key, by number
 };
-
-/// Outboxes of one loop.
-using outboxes = boost::intrusive::list<outbox, boost::intrusive::constant_time_size<false>>;
 
 }  // namespace arke::core

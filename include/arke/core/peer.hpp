@@ -52,7 +52,7 @@ struct membership {
 class server_load {
 public:
     std::atomic<std::size_t> connections{0};  ///< Those in their HTTP part included; peers count until they are freed.
-    std::atomic<std::size_t> waiting{0};      ///< What the outboxes of peers that lag cost: count().
+    std::atomic<std::size_t> waiting{0};      ///< What is kept for those who lag: note().
     std::atomic<std::size_t> contexts{0};     ///< What peers may keep to compress and inflate with.
 
     // Set before the server serves.
@@ -68,12 +68,14 @@ public:
     /// One of the loops whose peers are counted. Again: no effect.
     void add_loop(loop& on);
 
-    /// What waits for one peer was `before` and is `now`.
-    void count(std::size_t before, std::size_t now) noexcept;
+    /// What waits for somebody is `now` so much. On its loop, in a turn.
+    static void note(const std::shared_ptr<server_load>& load, loop& on, backlog& what, std::size_t now) noexcept;
 
-    /// Has every loop cut those for whom most waits, in a turn of its own: members may be being walked, and the largest are
-    /// known when everybody has got theirs.
-    static void relieve(const std::shared_ptr<server_load>& load) noexcept;
+    /// What waited for somebody is gone. Any thread.
+    void forget(backlog& what) noexcept {
+        if (what.counted() != 0) count(what.counted(), 0);
+        what.count(0);
+    }
 
     enum class place {
         served,   ///< One of max_per_address.
@@ -92,6 +94,12 @@ public:
     void leave(const stream_user& who) noexcept;
 
 private:
+    void count(std::size_t before, std::size_t now) noexcept;
+
+    /// Has every loop cut those for whom most waits, in a turn of its own: members may be being walked, and the largest are
+    /// known when everybody has got theirs.
+    static void relieve(const std::shared_ptr<server_load>& load) noexcept;
+
     struct tally {
         std::size_t served = 0;
         std::size_t refused = 0;
@@ -252,9 +260,6 @@ public:
     /// Ends it at once; finish() reports `what`.
     void abort(errc what);
 
-    /// The same, because too much waits for it and others need the memory.
-    void cut_too_slow();
-
     /// Whether the kernel takes nothing for now.
     bool is_lagging() const noexcept { return lagging_; }
 
@@ -280,6 +285,8 @@ public:
     void on_timer(millis now) override;
     void on_stop() override;
     void failed() noexcept override;
+    bool is_ending() const noexcept override { return !is_open(); }
+    void cut_too_slow() override;
 
 protected:
     /// The connection has begun: the application hears of it.

@@ -64,6 +64,14 @@ ARKE_COLD_INLINE void server_load::count(std::size_t before, std::size_t now) no
     waiting_of_[grade(before)].fetch_sub(before, std::memory_order_relaxed);
 }
 
+ARKE_COLD_INLINE void server_load::note(const std::shared_ptr<server_load>& load, loop& on, backlog& what,
+                                        std::size_t now) noexcept {
+    load->count(what.counted(), now);
+    what.count(now);
+    if (!what.is_linked()) on.waiting().push_back(what);
+    if (load->is_over()) relieve(load);
+}
+
 ARKE_COLD_INLINE void server_load::relieve(const std::shared_ptr<server_load>& load) noexcept {
     const std::lock_guard lock{load->mutex_};
     for (const auto& on : load->loops_) {
@@ -92,13 +100,14 @@ ARKE_COLD_INLINE void server_load::relieve(loop& on) const noexcept {
     const auto is_too_much = [&] { return waiting.load(std::memory_order_relaxed) > enough; };
     // In place, for memory is what there is little of.
     auto& all = on.waiting();
-    all.sort([](const outbox& a, const outbox& b) {
-        return a.of()->is_open() != b.of()->is_open() ? b.of()->is_open() : a.counted() > b.counted();
+    all.sort([](const backlog& a, const backlog& b) {
+        const bool ends = a.of()->is_ending();
+        return ends != b.of()->is_ending() ? ends : a.counted() > b.counted();
     });
     // Who is cut leaves the list. What others have cut meanwhile may have been the rest.
     while (!all.empty() && is_too_much()) {
-        const peer_ptr largest{all.front().of()};
-        if (largest->is_open() && all.front().counted() < floor(enough)) return;
+        const stream_user_ptr largest{all.front().of()};
+        if (!largest->is_ending() && all.front().counted() < floor(enough)) return;
         largest->cut_too_slow();
     }
 }
@@ -361,17 +370,12 @@ ARKE_INLINE void peer::add_to_outbox(std::string_view bytes) noexcept {
 }
 
 ARKE_INLINE void peer::note_waiting() noexcept {
-    if (!outbox_) return;
-    const auto& load = owner_->load();
-    const auto before = outbox_->counted();
-    load->count(before, outbox_->count());
-    if (!outbox_->is_linked()) loop_->waiting().push_back(*outbox_);
-    if (load->is_over()) server_load::relieve(load);
+    if (outbox_) server_load::note(owner_->load(), *loop_, *outbox_, outbox_->cost());
 }
 
 ARKE_INLINE void peer::drop_outbox() noexcept {
     if (!outbox_) return;
-    if (const auto counted = outbox_->counted(); counted != 0) owner_->load()->count(counted, 0);
+    owner_->load()->forget(*outbox_);
     outbox_.reset();
 }
 

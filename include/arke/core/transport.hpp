@@ -71,6 +71,12 @@ public:
     /// There is room again after a short send.
     virtual void on_writable() = 0;
 
+    /// Whether it does nothing any more but wait for its end.
+    virtual bool is_ending() const noexcept { return false; }
+
+    /// Too much waits for all, and for this one the most: ends it at once.
+    virtual void cut_too_slow() { failed(); }
+
     /// The peer ended its direction (no error), or the stream broke. Comes once; the user answers with close().
     virtual void on_end(error_code why) = 0;
 

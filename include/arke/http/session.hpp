@@ -55,6 +55,7 @@ public:
     void on_end(error_code why) override;
     void on_timer(core::millis now) override;
     void on_stop() override;
+    void cut_too_slow() override;
 
 private:
     /// A request of a route whose body is coming.
@@ -102,6 +103,7 @@ private:
     void set_deadline();
     void set_deadline(std::chrono::milliseconds time);
     void update_reads();
+    void note_waiting() noexcept;
 
     std::shared_ptr<site> site_;
     boost::intrusive_ptr<core::loop> loop_;
@@ -117,6 +119,7 @@ private:
     std::string out_;                       // what the kernel did not take, from out_sent_ on
     std::size_t out_sent_ = 0;
     std::optional<file_part> file_;  // what follows it
+    core::backlog waiting_{this};
     std::uint64_t last_number_ = 0;  // of what handlers were asked
     std::uint64_t waits_for_ = 0;    // the number of what is to be answered; 0: nothing
     int refusal_ = 0;

@@ -46,6 +46,7 @@ ARKE_COLD_INLINE session::session(std::shared_ptr<site> of, core::loop& on, std:
 
 ARKE_COLD_INLINE session::~session() {
     site_->load->leave(*this);
+    site_->load->forget(waiting_);
     if (!upgraded_) site_->load->connections.fetch_sub(1, std::memory_order_relaxed);
 }
 
@@ -98,6 +99,11 @@ ARKE_COLD_INLINE void session::on_end(error_code) { end(false); }
 
 ARKE_COLD_INLINE void session::failed() noexcept { end(true); }
 
+ARKE_COLD_INLINE void session::cut_too_slow() {
+    loop_->counters().cut_answers.add();
+    end(true);
+}
+
 ARKE_COLD_INLINE void session::end(bool reset) {
     closing_ = true;
     waits_for_ = 0;
@@ -105,6 +111,7 @@ ARKE_COLD_INLINE void session::end(bool reset) {
     file_.reset();
     upload_.reset();
     if (auto* t = std::exchange(transport_, nullptr)) t->close(reset);
+    note_waiting();
 }
 
 // --- reading
@@ -140,9 +147,9 @@ ARKE_COLD_INLINE void session::serve() {
         scanned_ -= served_;
         served_ = 0;
     }
-    // Most connections that are kept are idle.
+    // Most connections that are kept are idle, and a request that has begun is no reason to keep room for many.
     constexpr std::size_t small = 4096;
-    if (in_.empty() && in_.capacity() > small) std::string{}.swap(in_);
+    if (in_.size() < small && in_.capacity() > small) std::string{in_}.swap(in_);
     update_reads();
 }
 
@@ -453,6 +460,7 @@ ARKE_COLD_INLINE void session::become(const core::peer_ptr& p, const core::flood
     closing_ = true;
     cancel();
     auto& t = *std::exchange(transport_, nullptr);
+    note_waiting();
     if (std::exchange(paused_, false)) t.pause_reads(false);
     const boost::intrusive_ptr<session> self{this};
     auto& hears = core::flood_guard::open(p, guard, t);
@@ -558,7 +566,30 @@ ARKE_COLD_INLINE void session::after_flush() {
         update_reads();
 }
 
+// A request that has not come whole, and an answer that is nearly gone, are small.
+ARKE_COLD_INLINE void session::note_waiting() noexcept {
+    constexpr std::size_t small = 4096;
+    std::size_t now = 0;
+    if (transport_ != nullptr) {
+        for (const auto* each : {&in_, &out_}) {
+            if (each->capacity() > small) now += each->capacity();
+        }
+    }
+    if (now == waiting_.counted()) return;
+    if (now == 0) {
+        site_->load->forget(waiting_);
+        return waiting_.unlink();
+    }
+    core::server_load::note(site_->load, *loop_, waiting_, now);
+}
+
 ARKE_COLD_INLINE void session::update_reads() {
+    // What has come behind the last request that is served.
+    if (closing_ && !in_.empty()) {
+        std::string{}.swap(in_);
+        served_ = scanned_ = 0;
+    }
+    note_waiting();
     const bool pause = is_busy();
     if (transport_ == nullptr || pause == paused_) return;
     paused_ = pause;
