@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <arke/io/make_loop.hpp>
 #include <array>
 #include <boost/asio/io_context.hpp>
@@ -212,6 +213,62 @@ TEST_CASE("a send that the kernel does not take whole is followed by on_writable
         return received == big.size();
     }));
     CHECK(user->heard.starts_with("<writable>"));
+}
+
+TEST_CASE(
+    "a turn that has taken long leaves the rest of who is ready to the next, and what they were told is not lost") {
+    // All events of a round were served in it: 900 connections with a burst each held the loop for two seconds.
+    bench b;
+    struct each {
+        user_ptr user{new listener};
+        int fd = -1;
+    };
+    std::vector<each> all(60);
+    const std::string big(1U << 20U, 'x');
+    for (auto& one : all) {
+        one.fd = b.attach(one.user);
+        const core::loop::turn guard{*b.loop};
+        while (one.user->transport->send(std::array<core::segment, 1>{big}).sent == big.size()) {
+        }
+    }
+    b.context.poll();
+    const auto turns = [&] { return b.loop->counters().snapshot(0).turns; };
+    const auto before = turns();
+    const auto takes_long = [] {
+        const auto began = core::ticks();
+        while (core::ticks() - began < 3'000'000) {
+        }
+    };
+    std::vector<char> buffer(64 * 1024);
+    for (auto& one : all) {
+        one.user->then = takes_long;
+        one.user->writable = takes_long;
+        bench::say(one.fd, "hello");
+        while (::recv(one.fd, buffer.data(), buffer.size(), 0) > 0) {
+        }
+    }
+    // One goes, and one is closed, before the loop comes to them.
+    b.hang_up(all[58].fd);
+    all[0].user->then = [&] {
+        takes_long();
+        if (auto* const other = std::exchange(all[59].user->transport, nullptr)) other->close(true);
+    };
+    const auto has = [](const each& one, std::string_view what) {
+        return one.user->heard.find(what) != std::string::npos;
+    };
+    CHECK(b.until([&] {
+        return std::all_of(all.begin(), all.begin() + 59, [&](auto& one) { return has(one, "hello"); }) &&
+               std::all_of(all.begin(), all.begin() + 58, [&](auto& one) { return has(one, "<writable>"); }) &&
+               has(all[58], "<end>");
+    }));
+    CHECK(turns() - before >= 8);
+    for (std::size_t i = 0; i != 58; ++i)
+        CHECK(all[i].user->heard.size() == std::string_view{"hello<writable>"}.size());
+    for (std::size_t i = 0; i != 58; ++i) bench::say(all[i].fd, " again");
+    CHECK(b.until([&] {
+        return std::all_of(all.begin(), all.begin() + 58,
+                           [&](auto& one) { return one.user->heard.ends_with(" again"); });
+    }));
 }
 
 TEST_CASE("a send to a peer that is gone is an error, and the end follows once") {

@@ -110,9 +110,10 @@ private:
     core::transport* transport_ = nullptr;
     std::string address_;
     std::uint16_t port_;
-    std::string in_;           // what was read
-    std::size_t scanned_ = 0;  // of that
-    std::size_t served_ = 0;   // of that: it goes in large pieces
+    std::string in_;            // what was read
+    std::size_t scanned_ = 0;   // of that
+    std::size_t served_ = 0;    // of that: it goes in large pieces
+    std::size_t answered_ = 0;  // bytes, since serve() began
     wire::header_scanner scanner_;
     std::unique_ptr<upload> upload_;
     std::unique_ptr<handshake> handshake_;  // that on_upgrade() decides about

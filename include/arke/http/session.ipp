@@ -23,6 +23,9 @@ ARKE_COLD_INLINE wire::http_refusal too_many_of_address() {
                              {{"Retry-After", "30"}});
 }
 
+/// So many bytes are sent before others have their turn.
+inline constexpr std::size_t share_of_answers = 256UL * 1024;
+
 /// Whether a header is about what is sent, or how long that may be kept, and not about the answer.
 ARKE_COLD_INLINE bool describes_file(std::string_view name) noexcept {
     constexpr std::array<std::string_view, 8> all{
@@ -126,10 +129,11 @@ ARKE_COLD_INLINE void session::serve() {
     // An answer that comes at once must not begin another round within this one.
     if (serving_) return;
     serving_ = true;
-    // So many heads and bodies, and then it is the others' turn.
+    // So many heads and bodies, and so much in answers, and then it is the others' turn.
     constexpr int share = 128;
+    answered_ = 0;
     for (int served = 0; may_serve() && scanned_ != in_.size(); ++served) {
-        if (served == share) {
+        if (served == share || answered_ >= detail::share_of_answers) {
             go_on_later();
             break;
         }
@@ -500,14 +504,13 @@ ARKE_COLD_INLINE void session::reply(answer a, bool keep_alive) {
 }
 
 ARKE_COLD_INLINE void session::flush() {
-    // So much of a file is in memory at once, and so much of it is sent before others have their turn.
+    // So much of a file is in memory at once.
     constexpr std::size_t part = 64UL * 1024;
-    constexpr std::size_t share = 256UL * 1024;
     if (transport_ == nullptr || !is_sending()) return;
     for (std::size_t sent = 0; !blocked_ && is_sending();) {
         bool is_short = false;
         if (file_ && out_.size() - out_sent_ < part) {
-            if (sent >= share) return go_on_later();
+            if (sent >= detail::share_of_answers) return go_on_later();
             out_.erase(0, std::exchange(out_sent_, 0));
             is_short = !file_->read(out_, part - out_.size());
             if (file_->left() == 0) file_.reset();
@@ -525,6 +528,7 @@ ARKE_COLD_INLINE void session::flush() {
             }
             if (result.sent != 0) set_deadline();
             sent += result.sent;
+            answered_ += result.sent;
             out_sent_ += result.sent;
             blocked_ = out_sent_ != out_.size();
             if (!blocked_) out_.erase(0, std::exchange(out_sent_, 0));

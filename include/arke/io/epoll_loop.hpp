@@ -52,7 +52,6 @@ private:
     std::optional<asio::posix::basic_stream_descriptor<own_executor>> set_;
     int set_fd_ = -1;
     std::array<epoll_event, events_per_round> events_;
-    int events_now_ = events_per_round;  // fewer where handlers take long
     std::vector<socket*> sockets_;
     std::vector<socket*> ready_;  // those that may have more to read than they were allowed to
     std::vector<socket*> serving_;

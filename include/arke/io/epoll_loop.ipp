@@ -13,6 +13,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstddef>
+#include <span>
 #include <utility>
 
 namespace arke::io {
@@ -27,11 +28,28 @@ public:
     void on_events(std::uint32_t events) {
         if (fd_ < 0) return;
         if ((events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR)) != 0) hung_up_ = true;
-        if ((events & EPOLLOUT) != 0 && wants_room_) {
-            wants_room_ = false;
-            user_->tell<&core::stream_user::on_writable>();
-        }
+        if ((events & EPOLLOUT) != 0) go_on();
         if (fd_ >= 0 && (events & (EPOLLIN | EPOLLRDHUP | EPOLLHUP | EPOLLERR)) != 0) read();
+    }
+
+    /// The same when the loop has time again, for an edge does not come twice.
+    void postpone(std::uint32_t events) noexcept {
+        if (fd_ < 0) return;
+        if ((events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR)) != 0) hung_up_ = true;
+        if ((events & EPOLLOUT) != 0) has_room_ = true;
+        loop_.add_ready(*this);
+    }
+
+    void serve() {
+        if (has_room_) go_on();
+        read();
+    }
+
+    void go_on() {
+        has_room_ = false;
+        if (!wants_room_) return;
+        wants_room_ = false;
+        user_->tell<&core::stream_user::on_writable>();
     }
 
     /// One read. What it did not take stays on the list of the ready.
@@ -173,6 +191,7 @@ private:
     bool hung_up_ : 1 = false;
     bool paused_ : 1 = false;
     bool missed_ : 1 = false;
+    bool has_room_ : 1 = false;
     fair_share share_;
 
 public:
@@ -279,17 +298,12 @@ ARKE_INLINE void epoll_loop::run_rounds() {
 ARKE_INLINE int epoll_loop::run_round() {
     const turn guard{*this};
     const auto began = core::ticks();
-    const int count = ::epoll_wait(set_fd_, events_.data(), events_now_, 0);
-    for (int i = 0; i < count; ++i) {
-        static_cast<socket*>(events_[static_cast<std::size_t>(i)].data.ptr)
-            ->on_events(events_[static_cast<std::size_t>(i)].events);
-    }
-    // What was asked for has to be served; so it is fewer the next time.
-    if (core::ticks() - began > long_round) {
-        events_now_ = std::max(events_now_ / 2, 16);
-    } else if (count == events_now_) {
-        events_now_ = std::min(events_now_ * 2, events_per_round);
-    }
+    const int count = ::epoll_wait(set_fd_, events_.data(), events_per_round, 0);
+    const auto told = std::span{events_}.first(static_cast<std::size_t>(std::max(count, 0)));
+    auto next = told.begin();
+    for (; next != told.end() && core::ticks() - began < long_round; ++next)
+        static_cast<socket*>(next->data.ptr)->on_events(next->events);
+    for (; next != told.end(); ++next) static_cast<socket*>(next->data.ptr)->postpone(next->events);
     const auto ready = ready_.size();
     if (ready != 0) serve_ready();
     return count + static_cast<int>(ready);
@@ -305,7 +319,7 @@ ARKE_INLINE void epoll_loop::serve_ready() {
         auto* const s = serving_[i++];
         s->in_ready_ = false;
         if (s->is_open()) {
-            s->read();
+            s->serve();
         } else {
             intrusive_ptr_release(s);
         }
