@@ -28,7 +28,7 @@ public:
     void on_events(std::uint32_t events) {
         if (fd_ < 0) return;
         if ((events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR)) != 0) hung_up_ = true;
-        if ((events & EPOLLOUT) != 0) go_on();
+        if ((events & EPOLLOUT) != 0 && wants_room_) go_on();
         if (fd_ >= 0 && (events & (EPOLLIN | EPOLLRDHUP | EPOLLHUP | EPOLLERR)) != 0) read();
     }
 
@@ -50,6 +50,7 @@ public:
         if (!wants_room_) return;
         wants_room_ = false;
         user_->tell<&core::stream_user::on_writable>();
+        loop_.note_served();
     }
 
     /// One read. What it did not take stays on the list of the ready.
@@ -297,11 +298,11 @@ ARKE_INLINE void epoll_loop::run_rounds() {
 
 ARKE_INLINE int epoll_loop::run_round() {
     const turn guard{*this};
-    const auto began = core::ticks();
+    const auto began = mark();
     const int count = ::epoll_wait(set_fd_, events_.data(), events_per_round, 0);
     const auto told = std::span{events_}.first(static_cast<std::size_t>(std::max(count, 0)));
     auto next = told.begin();
-    for (; next != told.end() && core::ticks() - began < long_round; ++next)
+    for (; next != told.end() && mark() - began < long_round; ++next)
         static_cast<socket*>(next->data.ptr)->on_events(next->events);
     for (; next != told.end(); ++next) static_cast<socket*>(next->data.ptr)->postpone(next->events);
     const auto ready = ready_.size();
