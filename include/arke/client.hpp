@@ -114,7 +114,7 @@ void ask(client_state& s, const core::requests::pointer& request, message_ptr wh
          std::chrono::milliseconds timeout) noexcept;
 void join(client_state& s, std::string_view room, const core::requests::pointer& request) noexcept;
 void leave(client_state& s, std::string_view room);
-void connect(client_state& s, const core::requests::pointer& request) noexcept;
+void connect(client_state& s, const core::requests::pointer& request);
 void disconnect(client_state& s, close_code code, std::string_view reason);
 void run(std::shared_ptr<client_state> s);
 void start(const std::shared_ptr<client_state>& s);
@@ -223,7 +223,7 @@ public:
 
     /// Begins to connect, and goes on until it is connected, unless client_config::reconnect is off. Returns at once; what fails is
     /// reported to on_error. No effect where it is connected or connecting; behind disconnect() it is a new connection, as soon as
-    /// the old one has ended.
+    /// the old one has ended. Throws std::bad_alloc where there is no memory to begin.
     void connect() { detail::connect(*client_, nullptr); }
 
     /// The same; completes with (error_code) when it is connected, or when the first attempt has failed: then it does not go on, but

@@ -218,6 +218,8 @@ public:
             try {
                 state.loop_->post_to_strand([self = s] { self->say_goodbye(); });
             } catch (...) {
+                // No memory for it: it goes without a word. Whoever waits for the thread would wait for ever.
+                if (state.own_) state.own_->stop();
             }
         }
         if (!thread.joinable()) return;
@@ -468,24 +470,39 @@ private:
 
     /// On the strand: what the destructor of the client has begun goes on without it.
     ARKE_COLD void say_goodbye() {
-        const core::loop::turn guard{*loop_};
-        gone_ = true;
-        wants_ = anew_ = false;
-        stop_attempt();
-        if (current_) current_->close(close_code::going_away, {});
-        current_.reset();
-        phase_ = phase::ended;
-        ended();
-        // Whatever holds this object from now on is one operation of the io_context, and the loop ends with it.
-        cut_.emplace(context_);
-        cut_->expires_after(settings_.close_timeout + std::chrono::milliseconds{100});
-        cut_->async_wait(loop_->on_strand([self = shared_from_this()](const error_code&) {
-            if (self->own_) self->own_->stop();
-            self->loop_->shut_down();
-        }));
-        loop_->when_empty(core::task{[weak = weak_from_this()] {
-            if (const auto self = weak.lock(); self && self->cut_) self->cut_->cancel();
-        }});
+        bool waits = true;
+        {
+            const core::loop::turn guard{*loop_};
+            gone_ = true;
+            wants_ = anew_ = false;
+            stop_attempt();
+            if (current_) current_->guarded([this] { current_->close(close_code::going_away, {}); });
+            current_.reset();
+            phase_ = phase::ended;
+            ended();
+            try {
+                // Whatever holds this object from now on is one operation of the io_context, and the loop ends with it.
+                cut_.emplace(context_);
+                cut_->expires_after(settings_.close_timeout + std::chrono::milliseconds{100});
+                cut_->async_wait(
+                    loop_->on_strand([self = shared_from_this()](const error_code&) { self->shut_down(); }));
+            } catch (const std::bad_alloc&) {
+                waits = false;
+            }
+            try {
+                loop_->when_empty(core::task{[weak = weak_from_this()] {
+                    if (const auto self = weak.lock(); self && self->cut_) self->cut_->cancel();
+                }});
+            } catch (const std::bad_alloc&) {
+                // Then it is the whole time.
+            }
+        }
+        if (!waits) shut_down();
+    }
+
+    ARKE_COLD void shut_down() {
+        if (own_) own_->stop();
+        loop_->shut_down();
     }
 
     // --- speaking; in a turn
@@ -828,10 +845,11 @@ ARKE_COLD_INLINE void join(client_state& s, std::string_view room, const core::r
     }
 }
 
-ARKE_COLD_INLINE void connect(client_state& s, const core::requests::pointer& request) noexcept {
+ARKE_COLD_INLINE void connect(client_state& s, const core::requests::pointer& request) {
     try {
         s.connect(request);
     } catch (...) {
+        if (!request) throw;
     }
 }
 

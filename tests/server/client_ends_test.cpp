@@ -333,6 +333,60 @@ TEST_CASE("a client that finds no memory, at whatever step of connecting or comi
     CHECK(told > 10);
 }
 
+TEST_CASE("connect() without memory to begin throws, and the next one connects") {
+    const auto loop = GENERATE(from_range(all_loops()));
+    running_server net{quiet(loop)};
+    net.start();
+    asio::io_context context{1};
+    arke::client c{context, url_of(net), on_loop(loop)};
+    {
+        const memory_shortage none{0, memory_shortage::for_good};
+        CHECK_THROWS_AS(c.connect(), std::bad_alloc);
+    }
+    context.poll();
+    CHECK_FALSE(c.is_connected());
+    context.restart();
+    c.connect();
+    const auto end = std::chrono::steady_clock::now() + patience;
+    while (!c.is_connected() && std::chrono::steady_clock::now() < end) context.run_one_for(20ms);
+    CHECK(c.is_connected());
+}
+
+// What has no memory to say goodbye threw out of the io_context's run(), or had its own thread waited for for ever.
+TEST_CASE("a client that is destroyed where there is no memory, at whatever step, ends all the same") {
+    const auto loop = GENERATE(from_range(all_loops()));
+    const bool has_thread = GENERATE(false, true);
+    CAPTURE(loop, has_thread);
+    running_server net{quiet(loop)};
+    net.start();
+    std::size_t nth = 0;
+    for (bool struck = true; struck; ++nth) {
+        CAPTURE(nth);
+        asio::io_context context{1};
+        auto c = has_thread ? std::make_unique<arke::client>(url_of(net), on_loop(loop))
+                            : std::make_unique<arke::client>(context, url_of(net), on_loop(loop));
+        if (has_thread)
+            c->start();
+        else
+            c->connect();
+        REQUIRE(eventually([&] {
+            if (!has_thread) context.poll();
+            return c->is_connected() && net->size() == 1;
+        }));
+        bool ended = true;
+        {
+            // In a thread of its own only the first step is this thread's.
+            const memory_shortage none{nth, has_thread ? memory_shortage::for_good : 1};
+            c.reset();
+            if (!has_thread) ended = eventually([&] { return context.poll() == 0 && context.stopped(); });
+            struck = none.struck();
+        }
+        CHECK(ended);
+        CHECK(eventually([&] { return net->size() == 0; }));
+    }
+    CHECK(nth > 1);
+}
+
 // It was taken from them: a handler that used it at that moment crashed.
 TEST_CASE("a client may be destroyed while a handler of its own thread uses it: that ends before") {
     const auto loop = GENERATE(from_range(all_loops()));
