@@ -1,7 +1,9 @@
 #include <arke/io/connector.hpp>
 #include <arke/io/make_loop.hpp>
 
+#include <algorithm>
 #include <chrono>
+#include <list>
 #include <memory>
 #include <optional>
 #include <string>
@@ -11,6 +13,7 @@
 #include <boost/asio/ip/tcp.hpp>
 
 #include "tests/support/catch.hpp"
+#include "tests/support/held_port.hpp"
 
 namespace asio = boost::asio;
 namespace io = arke::io;
@@ -27,6 +30,8 @@ std::string in_turns(const std::vector<const char*>& addresses) {
     return text;
 }
 
+tcp::endpoint local(std::uint16_t port = 0) { return {asio::ip::make_address("127.0.0.1"), port}; }
+
 struct scene {
     asio::io_context context;
     io::asio_loop_ptr loop = io::make_loop(context, 0, {}, true);
@@ -41,15 +46,13 @@ struct scene {
         const auto end = std::chrono::steady_clock::now() + 20s;
         while (!result && std::chrono::steady_clock::now() < end) context.run_one_for(20ms);
     }
+
+    /// An address at which nobody listens.
+    tcp::endpoint nobody() { return local(held_.emplace_back().port()); }
+
+private:
+    std::list<arke::test::held_port> held_;
 };
-
-tcp::endpoint local(std::uint16_t port = 0) { return {asio::ip::make_address("127.0.0.1"), port}; }
-
-/// A port that nobody listens on.
-tcp::endpoint nobody(asio::io_context& context) {
-    tcp::acceptor for_a_moment{context, local()};
-    return for_a_moment.local_endpoint();
-}
 
 /// An address that does not answer: a listener that takes no one more.
 struct silent {
@@ -97,19 +100,23 @@ TEST_CASE("addresses take turns by their families, beginning with that of the fi
 }
 
 TEST_CASE("the next address is tried as soon as one fails, and the socket is for the loop") {
-    scene s;
-    tcp::acceptor there{s.context, local()};
-    const auto begin = std::chrono::steady_clock::now();
-    const auto c = io::connector::start(
-        *s.loop, std::vector{nobody(s.context), nobody(s.context), there.local_endpoint()}, s.done());
-    CHECK_FALSE(s.result);
-    s.wait();
-    REQUIRE(s.result);
-    CHECK_FALSE(s.result->error);
-    CHECK(s.result->port == there.local_endpoint().port());
-    CHECK(s.result->address == "127.0.0.1");
-    REQUIRE(s.result->socket);
-    CHECK(std::chrono::steady_clock::now() - begin < 200ms);
+    std::chrono::nanoseconds shortest = 20s;  // others have this machine too
+    for (int round = 0; round != 5 && shortest >= 200ms; ++round) {
+        scene s;
+        tcp::acceptor there{s.context, local()};
+        const auto begin = std::chrono::steady_clock::now();
+        const auto c =
+            io::connector::start(*s.loop, std::vector{s.nobody(), s.nobody(), there.local_endpoint()}, s.done());
+        CHECK_FALSE(s.result);
+        s.wait();
+        REQUIRE(s.result);
+        CHECK_FALSE(s.result->error);
+        CHECK(s.result->port == there.local_endpoint().port());
+        CHECK(s.result->address == "127.0.0.1");
+        REQUIRE(s.result->socket);
+        shortest = std::min<std::chrono::nanoseconds>(shortest, std::chrono::steady_clock::now() - begin);
+    }
+    CHECK(shortest < 200ms);
 }
 
 TEST_CASE("an address that does not answer has a quarter of a second, then the next is tried too") {
@@ -128,7 +135,7 @@ TEST_CASE("an address that does not answer has a quarter of a second, then the n
 
 TEST_CASE("where all fail, the first error is told, and each address with its own") {
     scene s;
-    const auto c = io::connector::start(*s.loop, std::vector{nobody(s.context), nobody(s.context)}, s.done());
+    const auto c = io::connector::start(*s.loop, std::vector{s.nobody(), s.nobody()}, s.done());
     s.wait();
     REQUIRE(s.result);
     CHECK(s.result->error == asio::error::connection_refused);
@@ -141,7 +148,7 @@ TEST_CASE("after cancel() nothing is told, whatever was under way") {
     tcp::acceptor there{s.context, local()};
     const silent mute{s.context};
     const std::vector<std::vector<tcp::endpoint>> all{
-        {there.local_endpoint()}, {nobody(s.context)}, {mute.acceptor.local_endpoint(), there.local_endpoint()}};
+        {there.local_endpoint()}, {s.nobody()}, {mute.acceptor.local_endpoint(), there.local_endpoint()}};
     for (const auto& addresses : all) {
         for (int steps = 0; steps != 4; ++steps) {
             const auto c = io::connector::start(*s.loop, addresses, s.done());

@@ -17,6 +17,7 @@
 #include <boost/asio/use_future.hpp>
 
 #include "tests/support/catch.hpp"
+#include "tests/support/held_port.hpp"
 #include "tests/support/own_client.hpp"
 #include "tests/support/raw_server.hpp"
 #include "tests/support/running_server.hpp"
@@ -31,6 +32,7 @@ using arke::errc;
 using arke::error_report;
 using arke::loop_kind;
 using arke::message_view;
+using arke::test::held_port;
 using arke::test::journal;
 using arke::test::message_of;
 using arke::test::on_loop;
@@ -244,7 +246,7 @@ TEST_CASE("an attempt takes no longer than connect_timeout, and connect() goes o
         p.wait_for_end();
     }};
     arke::client c{net.url(), on_loop(loop_kind::automatic,
-                                      {.connect_timeout = 50ms, .reconnect_delay = 1ms, .close_timeout = 50ms})};
+                                      {.connect_timeout = 500ms, .reconnect_delay = 1ms, .close_timeout = 50ms})};
     journal heard;
     c.on_error([&](const error_report& e) { heard.add(e.code.message()); });
     c.on_connect([&] { heard.add("connected"); });
@@ -254,13 +256,8 @@ TEST_CASE("an attempt takes no longer than connect_timeout, and connect() goes o
 }
 
 TEST_CASE("after max_attempts the client gives up: run() returns, and who waits is told") {
-    std::uint16_t free_port = 0;
-    {
-        running_server net{quiet(loop_kind::automatic)};
-        net.start();
-        free_port = net.port();
-    }
-    arke::client c{"ws://127.0.0.1:" + std::to_string(free_port),
+    const held_port nobody;
+    arke::client c{"ws://127.0.0.1:" + std::to_string(nobody.port()),
                    on_loop(loop_kind::automatic, {.reconnect_delay = 1ms, .max_attempts = 2})};
     int errors = 0;
     c.on_error([&](const error_report&) { ++errors; });
