@@ -391,7 +391,9 @@ TEST_CASE(
     const bench b;
     io::fair_share share;
     CHECK(share.bytes(most) <= 4096);
-    for (int i = 0; i != 100; ++i) const io::fair_share::serving quick{share, *b.loop, true, most};
+    // One of them may take long by itself, where others have this machine too.
+    for (int i = 0; i != 10'000 && share.bytes(most) != most; ++i)
+        const io::fair_share::serving quick{share, *b.loop, true, most};
     CHECK(share.bytes(most) == most);
     {
         const io::fair_share::serving slow{share, *b.loop, is_full, most};

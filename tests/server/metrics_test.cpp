@@ -110,8 +110,8 @@ TEST_CASE("an address has max_connections_per_address connections and not one mo
     SECTION("a page goes") { page.drop(); }
     SECTION("a WebSocket goes") { ann.close(); }
     SECTION("one goes without a word") { ben.drop(); }
-    CHECK(eventually([&] { return server->metrics().sockets <= 2; }));
-    CHECK(test::client{server.port()}.status() == 101);
+    // The places of those who were refused are given back in their own time.
+    CHECK(eventually([&] { return test::client{server.port()}.status() == 101; }));
 }
 
 #ifdef __linux__
@@ -121,6 +121,7 @@ TEST_CASE("one address past its bound takes eight places more at the most, and t
     config settings = quiet(GENERATE(from_range(all_loops())));
     settings.listener.max_connections = 20;
     settings.listener.max_connections_per_address = 3;
+    settings.listener.handshake_timeout = 60s;
     running_server server{settings};
     server.start(2);
     std::vector<std::unique_ptr<raw_client>> silent;
@@ -133,10 +134,10 @@ TEST_CASE("one address past its bound takes eight places more at the most, and t
     CHECK(now.accepted == 61);
     CHECK(now.sockets <= 3 + 8 + 1);
     CHECK(now.turned_away > 0);
-    // Whoever is neither served nor refused is gone at once, and the refused soon; handshake_timeout is ten seconds.
+    // Whoever is neither served nor refused is gone at once, and the refused soon: in less than handshake_timeout.
     const auto begin = std::chrono::steady_clock::now();
     for (std::size_t i = 3; i != silent.size(); ++i) CHECK(silent[i]->read_to_end().empty());
-    CHECK(std::chrono::steady_clock::now() - begin < 8s);
+    CHECK(std::chrono::steady_clock::now() - begin < patience);
     CHECK(eventually([&] { return server->metrics().sockets == 4; }));
 }
 
@@ -183,7 +184,7 @@ TEST_CASE("while more waits for all than may, new ones hear 503, and then the la
     CHECK(answer["retry-after"] != "");
     go.set_value();
     CHECK(eventually([&] { return server->metrics().outbox_bytes == 0; }));
-    CHECK(server->metrics().closed.outbox_full == 1);
+    CHECK(eventually([&] { return server->metrics().closed.outbox_full == 1; }));
     CHECK(raw_client{server.port()}.get("/nowhere").status == 404);
 }
 

@@ -97,7 +97,7 @@ TEST_CASE("a trusted proxy that sends no header is closed without an answer, and
 
 TEST_CASE("a header that is not there in time is not waited for, and what follows has what is left of that time") {
     auto c = telling(GENERATE(from_range(all_loops())), {"127.0.0.1"}, true);
-    c.listener.handshake_timeout = 100ms;
+    c.listener.handshake_timeout = 1s;
     running_server net{std::move(c)};
     started(net);
     raw_client one{net.port()};
@@ -204,13 +204,24 @@ TEST_CASE("an address may upgrade so often in a second, and once more is 429 tha
     c.listener.handshake_burst = 3;
     running_server net{std::move(c)};
     started(net);
-    for (int i = 0; i != 3; ++i) CHECK(said_to(net.port(), upgrade_request()).starts_with("127.0.0.1 "));
-    raw_client one{net.port()};
-    one.send(upgrade_request());
-    const auto reply = one.read_reply();
-    CHECK(reply.status == 429);
-    CHECK(reply["retry-after"] == "1");
-    CHECK(one.ends());
+    const auto began = std::chrono::steady_clock::now();
+    int let_in = 0;
+    for (bool is_refused = false; !is_refused && let_in != 100;) {
+        raw_client one{net.port()};
+        one.send(upgrade_request());
+        const auto reply = one.read_reply();
+        is_refused = reply.status != 101;
+        if (!is_refused) {
+            ++let_in;
+            continue;
+        }
+        CHECK(reply.status == 429);
+        CHECK(reply["retry-after"] == "1");
+        CHECK(one.ends());
+    }
+    CHECK(let_in >= 3);
+    // And one more for each second that a slow machine took for them.
+    CHECK(let_in <= 3 + std::chrono::duration<double>(std::chrono::steady_clock::now() - began).count());
     CHECK(net->metrics().answered(429) == 1);
     // Pages and scripts are no handshakes.
     raw_client two{net.port()};
@@ -224,21 +235,22 @@ TEST_CASE("behind a trusted proxy the handshakes of each client are counted apar
     running_server net{std::move(c)};
     started(net);
     CHECK(said_to(net.port(), with("X-Forwarded-For", "192.0.2.7")) == "192.0.2.7 0!");
-    CHECK(said_to(net.port(), with("X-Forwarded-For", "192.0.2.7")) == "429");
+    // The next is in time, or where the machine is slow, one behind it.
+    CHECK(eventually([&] { return said_to(net.port(), with("X-Forwarded-For", "192.0.2.7")) == "429"; }));
     CHECK(said_to(net.port(), with("X-Forwarded-For", "192.0.2.8")) == "192.0.2.8 0!");
     for (int i = 0; i != 5; ++i) CHECK(said_to(net.port(), upgrade_request()).starts_with("127.0.0.1 "));
 }
 
 TEST_CASE("a flood over a socket is read no faster than its rate") {
-    auto c = quiet(GENERATE(from_range(all_loops())), {.max_messages_per_second = 1000, .message_burst = 50});
+    auto c = quiet(GENERATE(from_range(all_loops())), {.max_messages_per_second = 100, .message_burst = 50});
     running_server net{std::move(c)};
     net->on_message([](connection& who, message_view m) { who.emit_message(m); });
     net.start();
     client one{net.port()};
     const auto began = std::chrono::steady_clock::now();
-    for (int i = 0; i != 250; ++i) one.send(std::to_string(i));
-    for (int i = 0; i != 250; ++i) REQUIRE(one.receive() == std::to_string(i));
-    // 50 at once, the others at 1,000 a second.
+    for (int i = 0; i != 70; ++i) one.send(std::to_string(i));
+    for (int i = 0; i != 70; ++i) REQUIRE(one.receive() == std::to_string(i));
+    // 50 at once, the others at 100 a second: slower than any machine sends them.
     CHECK(std::chrono::steady_clock::now() - began >= 195ms);
     CHECK(net->metrics().slowed >= 1);
     one.send("still here");

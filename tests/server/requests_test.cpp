@@ -21,6 +21,7 @@
 #include <boost/asio/use_future.hpp>
 
 #include "tests/support/catch.hpp"
+#include "tests/support/gate.hpp"
 #include "tests/support/running_server.hpp"
 
 // What needs a real executor: coroutine handlers, and ask() with the tokens of Asio. The rest is in tests/core/requests_test.cpp.
@@ -205,20 +206,26 @@ TEST_CASE(
 }
 
 TEST_CASE("coroutine handlers of one connection overlap, and the one that ends first answers first") {
+    gate opened;
     running_server net{quiet(GENERATE(from_range(all_loops())))};
+    net->on("wait", [&](connection&, int n) -> asio::awaitable<int> {
+        co_await opened.wait();
+        co_return n;
+    });
     net->on("sleep", [](connection&, int ms) -> asio::awaitable<int> {
         co_await pause_for(std::chrono::milliseconds{ms});
         co_return ms;
     });
     net.start();
     client c{net.port(), "/", v1};
-    c.send("rn1 sleep\n400");
+    c.send("rn1 wait\n400");
     c.send("rn2 sleep\n1");
     CHECK(c.receive() == "an2 1");
     c.send("rn1 sleep\n1");  // its number is still in use: reported, and not answered
     c.send("l1 room");
     c.send("rn3 sleep\n1");
     CHECK(c.receive() == "an3 1");
+    opened.open();
     CHECK(c.receive() == "an1 400");
 }
 

@@ -204,7 +204,7 @@ TEST_CASE("a coroutine of on_upgrade has handshake_timeout, and one whose client
     gate open;
     journal seen;
     auto c = plain();
-    c.listener.handshake_timeout = 60ms;
+    c.listener.handshake_timeout = 1s;
     running_server net{c};
     net->on_upgrade([&](arke::upgrade&) -> asio::awaitable<void> {
         seen.add("begins");
