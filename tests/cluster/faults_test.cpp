@@ -296,7 +296,7 @@ void survives(const meeting& at, const char* what, loses allowed, const std::fun
         const int said = numbers.said();
         CHECK(eventually([&] { return far.last() == said - 1 && near.last() == said - 1; }));
         local.print((std::string{name_of(by)} + ", " + what).c_str());
-        CHECK(healed < 5);
+        CHECK(healed < 15);  // the longest pause between two attempts is two seconds; the rest is for a loaded machine
         CHECK(local.all_heard());
         CHECK(local.unhurried());
         CHECK(near.in_order());

@@ -141,7 +141,7 @@ TEST_CASE("nats: without memory to say that the server does not answer it is giv
     auto server = broker::nats();
     boost::asio::io_context context;
     shortening user;
-    auto config = quick_nats(server.url(), 500ms);
+    auto config = quick_nats(server.url(), 10s);
     config.answer_timeout = 300ms;
     nats_backplane plane{config};
     plane.start(context, boost::asio::make_strand(context), user);

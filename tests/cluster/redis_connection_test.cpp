@@ -57,7 +57,7 @@ TEST_CASE("redis: a broker that was killed comes back, and with it all subscript
     const auto restarted = std::chrono::steady_clock::now();
     REQUIRE(s.connects(a));
     REQUIRE(s.connects(b));
-    CHECK(std::chrono::steady_clock::now() - restarted < 5s);
+    CHECK(std::chrono::steady_clock::now() - restarted < 15s);  // no pause is longer than two
     REQUIRE(s.subscribes(a));
     CHECK(a.plane.counts().subscriptions == 2'000);
     CHECK(a.plane.counts().connections == 2);
@@ -133,7 +133,7 @@ TEST_CASE("redis: publishing to a stopped broker never waits, and what waits is 
 TEST_CASE("redis: reconnect() drops the connections to a stopped broker; new ones are not answered, until it goes on") {
     auto redis = broker::redis();
     redis_scene s;
-    auto& a = s.join({.url = redis.url(), .connect_timeout = 300ms});
+    auto& a = s.join({.url = redis.url(), .connect_timeout = 1s});
     a.subscribe({"c"});
     REQUIRE(s.subscribes(a));
     redis.stop();
@@ -142,7 +142,7 @@ TEST_CASE("redis: reconnect() drops the connections to a stopped broker; new one
     a.plane.reconnect();
     REQUIRE(s.until([&] { return a.reasons.size() == 2; }));
     CHECK(holds(a.reasons[0], "are made anew"));
-    CHECK(holds(a.reasons[1], "has not answered for 300 ms"));
+    CHECK(holds(a.reasons[1], "has not answered for 1000 ms"));
     CHECK_FALSE(a.is_connected);
     redis.go_on();
     REQUIRE(s.connects(a));
@@ -153,12 +153,12 @@ TEST_CASE("redis: reconnect() drops the connections to a stopped broker; new one
 TEST_CASE("redis: a SUBSCRIBE that is never answered ends the connection") {
     auto redis = broker::redis();
     redis_scene s;
-    auto& a = s.join({.url = redis.url(), .connect_timeout = 300ms});
+    auto& a = s.join({.url = redis.url(), .connect_timeout = 1s});
     REQUIRE(s.connects(a));
     redis.stop();
     a.subscribe({"c"});
     REQUIRE(s.until([&] { return !a.reasons.empty(); }));
-    CHECK(holds(a.reasons[0], "has not answered for 300 ms"));
+    CHECK(holds(a.reasons[0], "has not answered for 1000 ms"));
     redis.go_on();
     REQUIRE(s.subscribes(a));
 }
@@ -310,7 +310,7 @@ TEST_CASE("redis: closed while it waits to try again, or for a broker that does 
     const auto began = std::chrono::steady_clock::now();
     s.context.run_for(10s);
     CHECK(s.context.stopped());
-    CHECK(std::chrono::steady_clock::now() - began < 1s);
+    CHECK(std::chrono::steady_clock::now() - began < 5s);  // far less than it would wait
 }
 
 TEST_CASE("redis: the user may close it in whatever it is told") {
@@ -418,9 +418,9 @@ TEST_CASE("redis: what answers and is no Redis is told, and never believed") {
         {"-ERR max number of clients reached\r\n", "refuses PING: ERR max number of clients reached"},
         {"-LOADING Redis is loading the dataset in memory\r\n", "refuses PING: LOADING Redis is loading"},
         {"-\x1b[31m\xff red\r\n", "refuses PING: ?[31m? red"},
-        {"", "has not answered for 200 ms; is it running, and is that its address?"},
-        {"+PO", "has not answered for 200 ms"},
-        {"$5000000\r\nabc", "has not answered for 200 ms"},
+        {"", "has not answered for 1000 ms; is it running, and is that its address?"},
+        {"+PO", "has not answered for 1000 ms"},
+        {"$5000000\r\nabc", "has not answered for 1000 ms"},
     }));
     INFO(r.says);
     raw_server server{[&](raw_peer& p) {
@@ -429,7 +429,7 @@ TEST_CASE("redis: what answers and is no Redis is told, and never believed") {
     }};
     redis_scene s;
     auto& a = s.join({.url = "redis://127.0.0.1:" + std::to_string(server.port()),
-                      .connect_timeout = 200ms,
+                      .connect_timeout = 1s,
                       .reconnect_delay = 20s,
                       .max_reconnect_delay = 20s});
     a.subscribe({"c"});
