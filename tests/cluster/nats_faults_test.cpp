@@ -20,6 +20,7 @@
 #include "tests/support/catch.hpp"
 #include "tests/support/nats_scene.hpp"
 #include "tests/support/raw_server.hpp"
+#include "tests/support/sanitizer.hpp"
 
 // Servers of NATS that die, stop, say nonsense or are none, and the way to them.
 
@@ -368,12 +369,8 @@ TEST_CASE("nats: nonsense behind a good beginning ends the connection") {
     CHECK(peer.connects());
 }
 
-#if defined(__has_feature)
-#if __has_feature(thread_sanitizer)
-#define ARKE_TEST_WATCHES_FILES  // a number that is another's meanwhile is a race to it
-#endif
-#endif
-#ifndef ARKE_TEST_WATCHES_FILES
+// A number of a file that is another's meanwhile is a race to it.
+#ifndef ARKE_TEST_HAS_THREAD_SANITIZER
 TEST_CASE("nats: a server that says only its name is left, also by a program that opens files all the while") {
     // nats.c waits for ever, in a socket whose number is guessed, and looked for where it was another's.
     std::atomic<int> attempts{0};

@@ -12,14 +12,7 @@
 #include "tests/support/catch.hpp"
 #include "tests/support/client.hpp"
 #include "tests/support/running_server.hpp"
-
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-#define ARKE_TEST_HAS_SANITIZER
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
-#define ARKE_TEST_HAS_SANITIZER
-#endif
-#endif
+#include "tests/support/sanitizer.hpp"
 
 #ifdef __linux__
 #include <sys/resource.h>

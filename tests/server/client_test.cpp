@@ -27,6 +27,7 @@
 #include "tests/support/own_client.hpp"
 #include "tests/support/raw_server.hpp"
 #include "tests/support/running_server.hpp"
+#include "tests/support/sanitizer.hpp"
 
 // The client with Arke's own server, and with servers of a few lines that do what no honest one does. Other servers are in
 // tests/peers.
@@ -57,12 +58,7 @@ namespace asio = boost::asio;
 namespace {
 
 // That a ring's memory is new, where another thread's was, the thread sanitizer does not see: liburing asks the kernel by itself.
-#if defined(__has_feature)
-#if __has_feature(thread_sanitizer)
-#define ARKE_TEST_SEES_OLD_RINGS
-#endif
-#endif
-#ifdef ARKE_TEST_SEES_OLD_RINGS
+#ifdef ARKE_TEST_HAS_THREAD_SANITIZER
 constexpr bool sees_old_rings = true;
 #else
 constexpr bool sees_old_rings = false;
