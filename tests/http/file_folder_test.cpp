@@ -11,6 +11,7 @@
 #include <thread>
 
 #include "tests/support/catch.hpp"
+#include "tests/support/temporary_folder.hpp"
 
 #ifndef _WIN32
 #include <sys/resource.h>
@@ -20,6 +21,7 @@
 
 using arke::http::file_folder;
 using arke::http::file_reply;
+using arke::test::temporary_folder;
 namespace fs = std::filesystem;
 
 namespace {
@@ -28,11 +30,8 @@ namespace {
 class scratch {
 public:
     scratch() {
-        std::string name = (fs::temp_directory_path() / "arke-files-XXXXXX").string();
-        REQUIRE(mkdtemp(name.data()) != nullptr);
-        base_ = name;
         fs::create_directories(site() / "sub" / "deep");
-        fs::create_directories(base_ / "site-secret");
+        fs::create_directories(base() / "site-secret");
         write("index.html", "<p>home</p>");
         write("app.js", "let a;");
         write("sub/index.html", "<p>sub</p>");
@@ -41,21 +40,15 @@ public:
         write("../secret.txt", "secret");
         write("../site-secret/x.txt", "secret");
     }
-    ~scratch() {
-        std::error_code ignored;
-        fs::remove_all(base_, ignored);
-    }
-    scratch(const scratch&) = delete;
-    scratch& operator=(const scratch&) = delete;
 
-    fs::path site() const { return base_ / "site"; }
-    fs::path base() const { return base_; }
+    fs::path site() const { return base() / "site"; }
+    fs::path base() const { return base_.path(); }
     void write(const std::string& name, std::string_view text) const {
         std::ofstream{site() / name, std::ios::binary} << text;
     }
 
 private:
-    fs::path base_;
+    temporary_folder base_;
 };
 
 std::string header(const file_reply& reply, std::string_view name) {

@@ -10,38 +10,28 @@
 #include <vector>
 
 #include "tests/support/catch.hpp"
+#include "tests/support/temporary_folder.hpp"
 
 using arke::http::file_conditions;
 using arke::http::file_folder;
 using arke::http::file_reply;
+using arke::test::temporary_folder;
 namespace fs = std::filesystem;
 
 namespace {
 
 class scratch {
 public:
-    scratch() {
-        std::string name = (fs::temp_directory_path() / "arke-ranges-XXXXXX").string();
-        REQUIRE(mkdtemp(name.data()) != nullptr);
-        base_ = name;
-    }
-    ~scratch() {
-        std::error_code ignored;
-        fs::remove_all(base_, ignored);
-    }
-    scratch(const scratch&) = delete;
-    scratch& operator=(const scratch&) = delete;
-
-    fs::path path() const { return base_; }
+    fs::path path() const { return base_.path(); }
 
     /// As old as `age`.
     void write(const std::string& name, std::string_view text, std::chrono::seconds age = std::chrono::hours{1}) const {
-        std::ofstream{base_ / name, std::ios::binary} << text;
-        fs::last_write_time(base_ / name, fs::file_time_type::clock::now() - age);
+        std::ofstream{path() / name, std::ios::binary} << text;
+        fs::last_write_time(path() / name, fs::file_time_type::clock::now() - age);
     }
 
 private:
-    fs::path base_;
+    temporary_folder base_;
 };
 
 std::string header(const file_reply& reply, std::string_view name) {

@@ -10,6 +10,7 @@
 #include "tests/support/catch.hpp"
 #include "tests/support/client.hpp"
 #include "tests/support/running_server.hpp"
+#include "tests/support/temporary_folder.hpp"
 
 #ifndef _WIN32
 #include <sys/stat.h>
@@ -26,12 +27,9 @@ namespace {
 class site {
 public:
     site() {
-        std::string name = (fs::temp_directory_path() / "arke-hostile-XXXXXX").string();
-        REQUIRE(mkdtemp(name.data()) != nullptr);
-        base_ = name;
         fs::create_directories(path() / "sub");
         fs::create_directories(path() / ".git");
-        fs::create_directories(base_ / "site-secret");
+        fs::create_directories(base_.path() / "site-secret");
         write("index.html", "home");
         write("page.txt", "page");
         write("a b.txt", "spaced");
@@ -40,27 +38,21 @@ public:
         write(".env", "secret");
         write("../secret.txt", "secret");
         write("../site-secret/x.txt", "secret");
-        fs::create_symlink(base_ / "secret.txt", path() / "link.txt");
-        fs::create_directory_symlink(base_ / "site-secret", path() / "linked");
+        fs::create_symlink(base_.path() / "secret.txt", path() / "link.txt");
+        fs::create_directory_symlink(base_.path() / "site-secret", path() / "linked");
         fs::create_symlink(path() / "page.txt", path() / "alias.txt");
         fs::create_symlink(path() / "turns", path() / "turns");
         REQUIRE(mkfifo((path() / "pipe").c_str(), 0600) == 0);
     }
-    ~site() {
-        std::error_code ignored;
-        fs::remove_all(base_, ignored);
-    }
-    site(const site&) = delete;
-    site& operator=(const site&) = delete;
 
-    fs::path path() const { return base_ / "site"; }
+    fs::path path() const { return base_.path() / "site"; }
 
 private:
     void write(const std::string& name, std::string_view text) const {
         std::ofstream{path() / name, std::ios::binary} << text;
     }
 
-    fs::path base_;
+    temporary_folder base_;
 };
 
 struct row {

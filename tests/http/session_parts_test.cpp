@@ -17,6 +17,7 @@
 
 #include "tests/support/allocations.hpp"
 #include "tests/support/catch.hpp"
+#include "tests/support/temporary_folder.hpp"
 
 using arke::response;
 using arke::http::exchange_ptr;
@@ -41,22 +42,17 @@ class memory_site {
 public:
     explicit memory_site(std::size_t max_total_body_bytes = 1'000'000)
         : server_{{.endpoint = "/ws", .log = [](std::string_view) {}}} {
-        std::string name = (fs::temp_directory_path() / "arke-parts-XXXXXX").string();
-        REQUIRE(mkdtemp(name.data()) != nullptr);
-        folder_ = name;
         site_->listener = server_.settings().listener;
         site_->listener.max_total_body_bytes = max_total_body_bytes;
         site_->endpoints.emplace_back(&server_.hub());
         server_.hub().share_load(site_->load);
         site_->load->add_loop(server_.loop());
-        site_->folders.push_back(std::make_unique<arke::http::file_folder>("/", folder_));
+        site_->folders.push_back(std::make_unique<arke::http::file_folder>("/", folder_.path()));
         site_->routes.add("POST", "/later", std::make_unique<patient>(waiting));
     }
     ~memory_site() {
         for (auto& each : streams_) each->drop();
         waiting.clear();
-        std::error_code ignored;
-        fs::remove_all(folder_, ignored);
     }
     memory_site(const memory_site&) = delete;
     memory_site& operator=(const memory_site&) = delete;
@@ -65,10 +61,10 @@ public:
         std::string text;
         for (unsigned n = 0; text.size() < size; ++n) text += std::to_string(n * 2654435761U) + "\n";
         text.resize(size);
-        std::ofstream{folder_ / "large", std::ios::binary} << text;
+        std::ofstream{folder_.path() / "large", std::ios::binary} << text;
         return text;
     }
-    fs::path large() const { return folder_ / "large"; }
+    fs::path large() const { return folder_.path() / "large"; }
 
     memory_transport& connect(int refusal = 0) {
         auto& loop = server_.loop();
@@ -100,7 +96,7 @@ public:
         std::size_t count = 0;
         for (const auto& each : fs::directory_iterator{"/proc/self/fd"}) {
             std::error_code gone;
-            if (fs::read_symlink(each.path(), gone).string().starts_with(folder_.string())) ++count;
+            if (fs::read_symlink(each.path(), gone).string().starts_with(folder_.path().string())) ++count;
         }
         return count;
     }
@@ -117,7 +113,7 @@ private:
 
     arke::testing::server server_;
     std::shared_ptr<arke::http::site> site_ = std::make_shared<arke::http::site>();
-    fs::path folder_;
+    arke::test::temporary_folder folder_;
     exchange_ptr last_;
     std::vector<std::unique_ptr<memory_transport>> streams_;
 };

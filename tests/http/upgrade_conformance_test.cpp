@@ -16,6 +16,7 @@
 #include "tests/support/catch.hpp"
 #include "tests/support/client.hpp"
 #include "tests/support/running_server.hpp"
+#include "tests/support/temporary_folder.hpp"
 
 using namespace arke::test;
 using namespace std::chrono_literals;
@@ -77,22 +78,17 @@ void echo(arke::endpoint& e) {
 class pages {
 public:
     pages() {
-        base_ = std::filesystem::temp_directory_path() / ("arke-upgrade-" + arke::core::endpoint::random_id());
-        std::filesystem::create_directories(base_ / "site");
-        std::ofstream{base_ / "site" / "page.txt"} << "page";
-        std::ofstream{base_ / "secret.txt"} << "secret";
-        std::filesystem::create_symlink(base_ / "secret.txt", base_ / "site" / "link.txt");
+        const auto& base = base_.path();
+        std::filesystem::create_directories(base / "site");
+        std::ofstream{base / "site" / "page.txt"} << "page";
+        std::ofstream{base / "secret.txt"} << "secret";
+        std::filesystem::create_symlink(base / "secret.txt", base / "site" / "link.txt");
     }
-    ~pages() {
-        std::error_code ignored;
-        std::filesystem::remove_all(base_, ignored);
-    }
-    pages(const pages&) = delete;
-    pages& operator=(const pages&) = delete;
-    std::string site() const { return (base_ / "site").string(); }
+
+    std::string site() const { return (base_.path() / "site").string(); }
 
 private:
-    std::filesystem::path base_;
+    temporary_folder base_;
 };
 
 /// The HTTP side of a server without sockets.

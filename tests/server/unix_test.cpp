@@ -21,6 +21,7 @@
 #include "tests/support/catch.hpp"
 #include "tests/support/client.hpp"
 #include "tests/support/running_server.hpp"
+#include "tests/support/temporary_folder.hpp"
 
 using namespace arke;
 using namespace arke::test;
@@ -32,19 +33,10 @@ namespace {
 /// A folder of its own for a test's sockets.
 class folder {
 public:
-    folder() : path_{fs::temp_directory_path() / ("arke-unix-" + core::endpoint::random_id())} {
-        fs::create_directories(path_);
-    }
-    ~folder() {
-        std::error_code ignored;
-        fs::remove_all(path_, ignored);
-    }
-    folder(const folder&) = delete;
-    folder& operator=(const folder&) = delete;
-    std::string file(const std::string& name = "x.sock") const { return (path_ / name).string(); }
+    std::string file(const std::string& name = "x.sock") const { return (place_.path() / name).string(); }
 
 private:
-    fs::path path_;
+    temporary_folder place_;
 };
 
 /// A server on a UNIX-domain socket that echoes, in a thread of its own.
