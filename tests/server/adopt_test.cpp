@@ -26,6 +26,7 @@
 
 #include "tests/support/catch.hpp"
 #include "tests/support/client.hpp"
+#include "tests/support/foreign_server.hpp"
 #include "tests/support/running_server.hpp"
 
 // Connections whose request another HTTP server has read. That one is Beast's, of a few lines, with two threads.
@@ -135,21 +136,20 @@ private:
 };
 
 /// The user's HTTP server: pages are its own, upgrades it hands on.
-class beast_server {
+class beast_server : public foreign_server {
 public:
-    explicit beast_server(upgrade_taker take) : take_{std::move(take)} {
-        accept();
-        for (int i = 0; i != 2; ++i) threads_.emplace_back([this] { context_.run(); });
-    }
-    ~beast_server() {
-        context_.stop();
-        for (auto& t : threads_) t.join();
-    }
-    beast_server(const beast_server&) = delete;
-    beast_server& operator=(const beast_server&) = delete;
-
-    std::uint16_t port() const { return acceptor_.local_endpoint().port(); }
-    asio::io_context& context() { return context_; }
+    explicit beast_server(upgrade_taker take)
+        : foreign_server{[take = std::move(take)](tcp::socket s) {
+              const auto v = std::make_shared<visit>(std::move(s));
+              beast_http::async_read(
+                  v->stream, v->buffer, v->request, [take, v](beast::error_code failed, std::size_t) {
+                      if (failed) return;
+                      if (beast::websocket::is_upgrade(v->request))
+                          return take(std::move(v->stream), v->request, std::move(v->buffer));
+                      v->page.prepare_payload();
+                      beast_http::async_write(v->stream, v->page, [v](beast::error_code, std::size_t) {});
+                  });
+          }} {}
 
 private:
     struct visit {
@@ -159,26 +159,6 @@ private:
         beast_http::request<beast_http::empty_body> request;
         beast_http::response<beast_http::string_body> page{beast_http::status::ok, 11, "a page of Beast's"};
     };
-
-    void accept() {
-        acceptor_.async_accept(asio::make_strand(context_), [this](beast::error_code ec, tcp::socket s) {
-            if (ec) return;
-            const auto v = std::make_shared<visit>(std::move(s));
-            beast_http::async_read(v->stream, v->buffer, v->request, [this, v](beast::error_code failed, std::size_t) {
-                if (failed) return;
-                if (beast::websocket::is_upgrade(v->request))
-                    return take_(std::move(v->stream), v->request, std::move(v->buffer));
-                v->page.prepare_payload();
-                beast_http::async_write(v->stream, v->page, [v](beast::error_code, std::size_t) {});
-            });
-            accept();
-        });
-    }
-
-    asio::io_context context_{2};
-    tcp::acceptor acceptor_{context_, {asio::ip::make_address("127.0.0.1"), 0}};
-    upgrade_taker take_;
-    std::vector<std::thread> threads_;
 };
 
 void echo(server& s) {
@@ -198,33 +178,39 @@ upgrade_taker taker(server& to, by how) {
     };
 }
 
-/// A server that listens nowhere, with two loops of its own in threads of its own.
-struct loops {
-    explicit loops(config c) : of{std::move(c)} { echo(of); }
-    server of;
-
-    /// Runs it as long as the result lives: less long than the io_context of what it adopts.
-    struct running {
-        explicit running(server& s) : of{s}, thread{[&s] { s.run(2); }} {}
-        ~running() {
-            of.stop();
-            thread.join();
-        }
-        running(const running&) = delete;
-        running& operator=(const running&) = delete;
-        server& of;
-        std::thread thread;
+/// As a stream whose writes pass the gate.
+upgrade_taker gated_taker(server& to, std::shared_ptr<write_gate> gate) {
+    return [&to, gate](beast::tcp_stream s, const beast_http::request<beast_http::empty_body>& r,
+                       const beast::flat_buffer& b) {
+        to.adopt(gated_stream{std::move(s), gate}, r, b);
     };
+}
+
+/// What asks for a WebSocket, without a server that has read it.
+beast_http::request<beast_http::empty_body> an_upgrade() {
+    beast_http::request<beast_http::empty_body> r{beast_http::verb::get, "/", 11};
+    r.set(beast_http::field::host, "localhost");
+    r.set(beast_http::field::upgrade, "websocket");
+    r.set(beast_http::field::connection, "Upgrade");
+    r.set(beast_http::field::sec_websocket_version, "13");
+    r.set(beast_http::field::sec_websocket_key, "dGhlIHNhbXBsZSBub25jZQ==");
+    return r;
+}
+
+/// A server that listens nowhere, and echoes.
+struct echoing {
+    explicit echoing(config c) : of{std::move(c)} { echo(of); }
+    server of;
 };
 
 }  // namespace
 
 TEST_CASE("a connection that was read by Beast's HTTP server becomes one of this server, whatever its stream") {
     const auto how = GENERATE(by::socket, by::stream, by::wrapped);
-    loops net{quiet(GENERATE(from_range(all_loops())),
-                    {.endpoint = "/ws", .max_message_size = 4U << 20U, .max_outbox_bytes = 16U << 20U})};
+    echoing net{quiet(GENERATE(from_range(all_loops())),
+                      {.endpoint = "/ws", .max_message_size = 4U << 20U, .max_outbox_bytes = 16U << 20U})};
     beast_server pages{taker(net.of, how)};
-    const loops::running runs{net.of};
+    const running_loops runs{net.of};
     CHECK(raw_client{pages.port()}.get("/").body == "a page of Beast's");
     client one{pages.port(), "/ws"};
     REQUIRE(one.status() == 101);
@@ -245,9 +231,9 @@ TEST_CASE("a connection that was read by Beast's HTTP server becomes one of this
 
 TEST_CASE("frames that came with the request are heard") {
     const auto how = GENERATE(by::socket, by::wrapped);
-    loops net{quiet(GENERATE(from_range(all_loops())))};
+    echoing net{quiet(GENERATE(from_range(all_loops())))};
     beast_server pages{taker(net.of, how)};
-    const loops::running runs{net.of};
+    const running_loops runs{net.of};
     raw_client one{pages.port()};
     std::string frames;
     for (int i = 0; i != 50; ++i) frames += masked_frame(0x81, "early " + std::to_string(i));
@@ -265,9 +251,9 @@ TEST_CASE(
     const auto how = GENERATE(by::socket, by::wrapped);
     auto c = quiet(loop_kind::automatic, {.endpoint = "/ws"});
     c.listener.max_connections_per_address = 2;
-    loops net{std::move(c)};
+    echoing net{std::move(c)};
     beast_server pages{taker(net.of, how)};
-    const loops::running runs{net.of};
+    const running_loops runs{net.of};
     const auto status = [&](const std::string& path, const header_list& headers = {}) {
         const auto before = net.of.metrics().sockets;
         raw_client one{pages.port()};
@@ -320,9 +306,9 @@ TEST_CASE("a server in the same io_context takes over too") {
 
 TEST_CASE("a stop says goodbye to those that were adopted, and closes who comes later") {
     const auto how = GENERATE(by::socket, by::wrapped);
-    loops net{quiet(GENERATE(from_range(all_loops())))};
+    echoing net{quiet(GENERATE(from_range(all_loops())))};
     beast_server pages{taker(net.of, how)};
-    const loops::running runs{net.of};
+    const running_loops runs{net.of};
     client one{pages.port()};
     CHECK(one.receive() == "from 127.0.0.1");
     net.of.stop(2s);
@@ -333,12 +319,12 @@ TEST_CASE("a stop says goodbye to those that were adopted, and closes who comes 
 }
 
 TEST_CASE("a slow reader of an adopted stream is held to its bound") {
-    loops net{quiet(loop_kind::automatic, {.max_outbox_bytes = 256 * 1024})};
+    echoing net{quiet(loop_kind::automatic, {.max_outbox_bytes = 256 * 1024})};
     net.of.on("flood", [](connection& c) {
         for (int i = 0; i != 400; ++i) c.emit_message(std::string(64 * 1024, 'x'));
     });
     beast_server pages{taker(net.of, by::wrapped)};
-    const loops::running runs{net.of};
+    const running_loops runs{net.of};
     client one{pages.port()};
     CHECK(one.receive() == "from 127.0.0.1");
     one.emit("flood");
@@ -349,13 +335,10 @@ TEST_CASE(
     "what an adopted stream has not written when its client has gone half is written all the same, for close_timeout") {
     // It went lost, up to 64 KiB of it: the answer to who asks, says goodbye and ends its direction.
     const bool is_in_time = GENERATE(true, false);
-    loops net{quiet(loop_kind::automatic, {.close_timeout = is_in_time ? 20s : 50ms})};
+    echoing net{quiet(loop_kind::automatic, {.close_timeout = is_in_time ? 20s : 50ms})};
     const auto gate = std::make_shared<write_gate>();
-    beast_server pages{
-        [&](beast::tcp_stream s, const beast_http::request<beast_http::empty_body>& r, const beast::flat_buffer& b) {
-            net.of.adopt(gated_stream{std::move(s), gate}, r, b);
-        }};
-    const loops::running runs{net.of};
+    beast_server pages{gated_taker(net.of, gate)};
+    const running_loops runs{net.of};
     raw_client one{pages.port()};
     one.send(upgrade_request());
     CHECK(one.read_reply().status == 101);
@@ -374,9 +357,9 @@ TEST_CASE(
 }
 
 TEST_CASE("an adopted stream is read no faster than its rate, and loses nothing for that") {
-    loops net{quiet(loop_kind::automatic, {.max_messages_per_second = 100, .message_burst = 50})};
+    echoing net{quiet(loop_kind::automatic, {.max_messages_per_second = 100, .message_burst = 50})};
     beast_server pages{taker(net.of, by::wrapped)};
-    const loops::running runs{net.of};
+    const running_loops runs{net.of};
     client one{pages.port()};
     CHECK(one.receive() == "from 127.0.0.1");
     for (int i = 0; i != 70; ++i) one.send(std::to_string(i));
@@ -389,22 +372,17 @@ TEST_CASE("an adopted stream is read no faster than its rate, and loses nothing 
 #ifdef BOOST_ASIO_HAS_LOCAL_SOCKETS
 TEST_CASE("who came by a UNIX-domain socket is known as that, however its stream is handed over") {
     const auto how = GENERATE(by::socket, by::wrapped);
-    loops net{quiet(GENERATE(from_range(all_loops())))};
+    echoing net{quiet(GENERATE(from_range(all_loops())))};
     asio::io_context context;
     auto work = asio::make_work_guard(context);
     std::thread runs{[&] { context.run(); }};
     {
-        const loops::running loops_run{net.of};
+        const running_loops loops_run{net.of};
         using local = asio::local::stream_protocol;
         local::socket theirs{context};
         local::socket ours{context};
         asio::local::connect_pair(theirs, ours);
-        beast_http::request<beast_http::empty_body> r{beast_http::verb::get, "/", 11};
-        r.set(beast_http::field::host, "localhost");
-        r.set(beast_http::field::upgrade, "websocket");
-        r.set(beast_http::field::connection, "Upgrade");
-        r.set(beast_http::field::sec_websocket_version, "13");
-        r.set(beast_http::field::sec_websocket_key, "dGhlIHNhbXBsZSBub25jZQ==");
+        const auto r = an_upgrade();
         if (how == by::socket)
             net.of.adopt(std::move(ours), r, std::string_view{});
         else
@@ -420,13 +398,10 @@ TEST_CASE("who came by a UNIX-domain socket is known as that, however its stream
 
 TEST_CASE("an adopted stream whose write fails is closed at once, whoever has said what") {
     const bool has_gone = GENERATE(false, true);
-    loops net{quiet(loop_kind::automatic, {.close_timeout = 60s})};
+    echoing net{quiet(loop_kind::automatic, {.close_timeout = 60s})};
     const auto gate = std::make_shared<write_gate>();
-    beast_server pages{
-        [&](beast::tcp_stream s, const beast_http::request<beast_http::empty_body>& r, const beast::flat_buffer& b) {
-            net.of.adopt(gated_stream{std::move(s), gate}, r, b);
-        }};
-    const loops::running runs{net.of};
+    beast_server pages{gated_taker(net.of, gate)};
+    const running_loops runs{net.of};
     raw_client one{pages.port()};
     one.send(upgrade_request());
     one.read_until("from 127.0.0.1");
@@ -443,15 +418,12 @@ TEST_CASE("an adopted stream whose write fails is closed at once, whoever has sa
 }
 
 TEST_CASE("a stop does not wait longer than it may for what an adopted stream has not written") {
-    loops net{quiet(loop_kind::automatic, {.close_timeout = 20s})};
+    echoing net{quiet(loop_kind::automatic, {.close_timeout = 20s})};
     const auto gate = std::make_shared<write_gate>();
-    beast_server pages{
-        [&](beast::tcp_stream s, const beast_http::request<beast_http::empty_body>& r, const beast::flat_buffer& b) {
-            net.of.adopt(gated_stream{std::move(s), gate}, r, b);
-        }};
+    beast_server pages{gated_taker(net.of, gate)};
     raw_client one{pages.port()};
     {
-        const loops::running runs{net.of};
+        const running_loops runs{net.of};
         one.send(upgrade_request());
         one.read_until("from 127.0.0.1");
         gate->shut();
@@ -467,21 +439,16 @@ TEST_CASE("a stop does not wait longer than it may for what an adopted stream ha
 TEST_CASE("a stream that breaks at any operation ends its connection and nothing else") {
     for (std::size_t failing = 1; failing != 14; ++failing) {
         beast::test::fail_count breaks{failing};  // operations ask it as long as the context runs
-        loops net{quiet(loop_kind::automatic)};
+        echoing net{quiet(loop_kind::automatic)};
         asio::io_context context;
         auto work = asio::make_work_guard(context);
         std::thread runs{[&] { context.run(); }};
         {
-            const loops::running loops_run{net.of};
+            const running_loops loops_run{net.of};
             beast::test::stream theirs{context};
             beast::test::stream ours{context, breaks};
             ours.connect(theirs);
-            beast_http::request<beast_http::empty_body> r{beast_http::verb::get, "/", 11};
-            r.set(beast_http::field::host, "localhost");
-            r.set(beast_http::field::upgrade, "websocket");
-            r.set(beast_http::field::connection, "Upgrade");
-            r.set(beast_http::field::sec_websocket_version, "13");
-            r.set(beast_http::field::sec_websocket_key, "dGhlIHNhbXBsZSBub25jZQ==");
+            const auto r = an_upgrade();
             net.of.adopt(std::move(ours), r, std::string_view{});
             // Reads and writes.
             for (int i = 0; i != 8; ++i) theirs.append(masked_frame(0x81, "message"));
@@ -494,9 +461,9 @@ TEST_CASE("a stream that breaks at any operation ends its connection and nothing
 }
 
 TEST_CASE("an io_context that goes before the connections of its streams takes them with it") {
-    loops net{quiet(GENERATE(from_range(all_loops())))};
+    echoing net{quiet(GENERATE(from_range(all_loops())))};
     auto pages = std::make_unique<beast_server>(taker(net.of, by::wrapped));
-    const loops::running runs{net.of};
+    const running_loops runs{net.of};
     client one{pages->port()};
     CHECK(one.receive() == "from 127.0.0.1");
     pages.reset();

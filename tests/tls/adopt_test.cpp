@@ -12,6 +12,8 @@
 #include <boost/beast/http/read.hpp>
 
 #include <chrono>
+#include <cstddef>
+#include <functional>
 #include <memory>
 #include <string>
 #include <thread>
@@ -25,6 +27,7 @@
 
 #include "tests/support/catch.hpp"
 #include "tests/support/certificates.hpp"
+#include "tests/support/foreign_server.hpp"
 #include "tests/support/running_server.hpp"
 
 // TLS of others: connections of a Beast server with asio::ssl::stream, taken over. And Arke's own behind the PROXY protocol and on
@@ -49,63 +52,39 @@ const authority& ca() {
 }
 
 /// The user's HTTPS server; each upgrade goes to another's.
-class https_server {
+class https_server : public foreign_server {
 public:
-    explicit https_server(server& to) : to_{to} {
-        tls_.use_certificate_chain(asio::buffer(ca().server.chain()));
-        tls_.use_private_key(asio::buffer(ca().server.key()), asio::ssl::context::pem);
-        accept();
-        for (int i = 0; i != 2; ++i) threads_.emplace_back([this] { context_.run(); });
-    }
-    ~https_server() {
-        context_.stop();
-        for (auto& t : threads_) t.join();
-    }
-    https_server(const https_server&) = delete;
-    https_server& operator=(const https_server&) = delete;
-    std::uint16_t port() const { return acceptor_.local_endpoint().port(); }
+    explicit https_server(server& to) : foreign_server{serves(to), false} {}
 
 private:
     using stream = asio::ssl::stream<tcp::socket>;
+    using context_ptr = std::shared_ptr<asio::ssl::context>;
     struct visit {
-        visit(tcp::socket s, asio::ssl::context& c) : over{std::move(s), c} {}
+        visit(tcp::socket s, context_ptr c) : of{std::move(c)}, over{std::move(s), *of} {}
+        context_ptr of;
         stream over;
         beast::flat_buffer buffer;
         beast::http::request<beast::http::empty_body> request;
     };
 
-    void accept() {
-        acceptor_.async_accept(context_, [this](beast::error_code ec, tcp::socket s) {
-            if (ec) return;
-            const auto v = std::make_shared<visit>(std::move(s), tls_);
-            v->over.async_handshake(stream::server, [this, v](beast::error_code failed) {
+    static std::function<void(tcp::socket)> serves(server& to) {
+        return [&to, tls = server_context()](tcp::socket s) {
+            const auto v = std::make_shared<visit>(std::move(s), tls);
+            v->over.async_handshake(stream::server, [&to, v](beast::error_code failed) {
                 if (failed) return;
-                beast::http::async_read(v->over, v->buffer, v->request, [this, v](beast::error_code bad, std::size_t) {
-                    if (!bad) to_.adopt(std::move(v->over), v->request, v->buffer);
+                beast::http::async_read(v->over, v->buffer, v->request, [&to, v](beast::error_code bad, std::size_t) {
+                    if (!bad) to.adopt(std::move(v->over), v->request, v->buffer);
                 });
             });
-            accept();
-        });
+        };
     }
 
-    server& to_;
-    asio::ssl::context tls_{asio::ssl::context::tls_server};
-    asio::io_context context_{2};
-    tcp::acceptor acceptor_{context_, {asio::ip::make_address("127.0.0.1"), 0}};
-    std::vector<std::thread> threads_;
-};
-
-/// Runs a server's loops while it lives.
-struct running {
-    explicit running(server& s) : of{s}, thread{[&s] { s.run(2); }} {}
-    ~running() {
-        of.stop();
-        thread.join();
+    static context_ptr server_context() {
+        const auto made = std::make_shared<asio::ssl::context>(asio::ssl::context::tls_server);
+        made->use_certificate_chain(asio::buffer(ca().server.chain()));
+        made->use_private_key(asio::buffer(ca().server.key()), asio::ssl::context::pem);
+        return made;
     }
-    running(const running&) = delete;
-    running& operator=(const running&) = delete;
-    server& of;
-    std::thread thread;
 };
 
 client_config trusting() {
@@ -128,7 +107,7 @@ TEST_CASE("connections over an asio::ssl::stream of another server are taken ove
         quiet(GENERATE(from_range(all_loops())), {.max_message_size = 4U << 20U, .max_outbox_bytes = 16U << 20U})};
     replies(events);
     https_server pages{events};
-    const running loops{events};
+    const running_loops runs{events};
     arke::client c{"wss://localhost:" + std::to_string(pages.port()) + "/", trusting()};
     journal heard;
     const std::string big(3U << 20U, 'b');
@@ -156,7 +135,7 @@ TEST_CASE("behind the PROXY protocol TLS begins after the header, and the client
     replies(events);
     events.on_connection([](connection& c) { c.emit_message(std::string{c.request().remote_address()} + "!"); });
     events.listen("127.0.0.1", 0);
-    const running loops{events};
+    const running_loops runs{events};
     // The header and TLS's first flight in one segment, or in two.
     [[maybe_unused]] const bool at_once = GENERATE(true, false);
     asio::io_context context;
@@ -185,7 +164,7 @@ TEST_CASE("wss+unix: TLS over a UNIX-domain socket") {
     server events{std::move(settings)};
     replies(events);
     events.listen_unix(path);
-    const running loops{events};
+    const running_loops runs{events};
     arke::client c{"wss+unix://" + path + ":/", trusting()};
     c.start();
     CHECK(c.ask<std::string>("who", 10s, asio::use_future).get() == "unix");
