@@ -30,18 +30,10 @@ using namespace std::chrono_literals;
 
 namespace {
 
-constexpr std::chrono::milliseconds long_enough = patience;
-
 std::unique_ptr<emitter> emitter_at(const meeting& at, emitter_config settings = {}) {
     std::unique_ptr<emitter> made;
     at.carry([&](auto carries) { made = std::make_unique<emitter>(std::move(carries), std::move(settings)); });
     return made;
-}
-
-carrier any_carrier() {
-    const auto c = GENERATE(from_range(all_carriers()));
-    CAPTURE(name_of(c));
-    return c;
 }
 
 /// A carrier of nothing, whose broker does what the test says.

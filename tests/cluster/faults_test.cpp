@@ -106,21 +106,8 @@ private:
     std::thread thread_;
 };
 
-carrier real_carrier() {
-    const auto c = GENERATE(from_range(real_carriers()));
-    CAPTURE(name_of(c));
-    return c;
-}
-
 /// Quick to notice, so that the tests are.
 cluster_config quick() { return {.heartbeat_period = 200ms, .node_timeout = 1'000ms}; }
-
-std::string sorted(std::vector<std::string> texts) {
-    std::sort(texts.begin(), texts.end());
-    std::string text;
-    for (const auto& each : texts) text += (text.empty() ? "" : " ") + each;
-    return text;
-}
 
 std::string names_of(const std::vector<node_info>& nodes) {
     std::vector<std::string> names;

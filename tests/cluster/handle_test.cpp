@@ -30,9 +30,6 @@ namespace {
 
 using browser = arke::test::client;
 
-/// What no test waits for.
-constexpr std::chrono::milliseconds long_enough = patience;
-
 cluster_config patient(std::string name = "one") { return {.name = std::move(name), .question_timeout = patience}; }
 
 /// A server at a broker. "?id=ann&room=lobby" gives a client an id of its own, and a room.
@@ -70,19 +67,6 @@ struct two {
     member a;
     member b;
 };
-
-carrier any_carrier() {
-    const auto c = GENERATE(from_range(all_carriers()));
-    CAPTURE(name_of(c));
-    return c;
-}
-
-std::string sorted(std::vector<std::string> texts) {
-    std::sort(texts.begin(), texts.end());
-    std::string text;
-    for (const auto& each : texts) text += (text.empty() ? "" : " ") + each;
-    return text;
-}
 
 std::string names_of(const std::vector<node_info>& nodes) {
     std::vector<std::string> names;

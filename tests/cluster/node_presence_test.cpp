@@ -15,12 +15,6 @@ using namespace arke::test;
 using cluster::envelope;
 using kind = cluster::envelope::kind;
 
-namespace {
-
-constexpr auto in_room = core::name::kind::room;
-
-}  // namespace
-
 TEST_CASE("a node is well when its own word has come back from the broker") {
     one_node a;
     a.work();

@@ -19,7 +19,6 @@ using kind = cluster::envelope::kind;
 namespace {
 
 constexpr auto any = core::name::kind::any;
-constexpr auto in_room = core::name::kind::room;
 
 }  // namespace
 

@@ -15,16 +15,6 @@
 using namespace arke;
 using namespace arke::test;
 
-namespace {
-
-carrier any_carrier() {
-    const auto c = GENERATE(from_range(all_carriers()));
-    CAPTURE(name_of(c));
-    return c;
-}
-
-}  // namespace
-
 TEST_CASE("everybody who is named, on whatever server, hears it once, and nobody else") {
     three_servers city{any_carrier()};
     // Two on each server; dan has an id of the application's own.

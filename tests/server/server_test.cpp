@@ -26,13 +26,6 @@ struct order {
 };
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(order, item, count)
 
-std::string sorted(std::vector<std::string> names) {
-    std::sort(names.begin(), names.end());
-    std::string all;
-    for (const auto& n : names) all += (all.empty() ? "" : " ") + n;
-    return all;
-}
-
 /// Three clients, ann and bob in "tea", bob and cy in "cake".
 struct company {
     explicit company(arke::loop_kind loop, unsigned threads = 1) : net{named(loop)} {

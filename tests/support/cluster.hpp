@@ -22,6 +22,7 @@
 
 #include "tests/support/bad_line.hpp"
 #include "tests/support/broker.hpp"
+#include "tests/support/catch.hpp"
 #include "tests/support/running_server.hpp"
 
 namespace arke::test {
@@ -48,6 +49,13 @@ inline std::vector<carrier> all_carriers() {
 inline const char* name_of(carrier c) {
     return c == carrier::in_process ? "in process" : c == carrier::redis ? "redis" : "nats";
 }
+
+/// A test runs with each of them.
+inline carrier any_carrier() { return GENERATE(from_range(all_carriers())); }
+inline carrier real_carrier() { return GENERATE(from_range(real_carriers())); }
+
+/// What no test waits for.
+inline constexpr std::chrono::milliseconds long_enough = patience;
 
 /// What servers meet by.
 class meeting {

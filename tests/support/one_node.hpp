@@ -19,6 +19,8 @@
 
 namespace arke::test {
 
+inline constexpr auto in_room = core::name::kind::room;
+
 /// A broker that does what the test says, and a log of what it was asked to do.
 struct scripted_backplane final : backplane {
     void start(boost::asio::io_context&, const cluster_executor&, backplane_user&) override {}

@@ -3,8 +3,9 @@
 /// What the socket tests say about the server's end: a server that runs in a thread of its own, and a record of what its
 /// handlers saw.
 
-#include <arke/server.hpp>
+#include <algorithm>
 #include <arke/io/make_loop.hpp>
+#include <arke/server.hpp>
 #include <boost/asio/io_context.hpp>
 #include <chrono>
 #include <condition_variable>
@@ -51,6 +52,14 @@ private:
     std::condition_variable changed_;
     std::vector<std::string> lines_;
 };
+
+/// In one line, whatever order they came in.
+inline std::string sorted(std::vector<std::string> texts) {
+    std::sort(texts.begin(), texts.end());
+    std::string text;
+    for (const auto& each : texts) text += (text.empty() ? "" : " ") + each;
+    return text;
+}
 
 /// Waits until a condition that other threads bring about holds. For what no event tells of.
 template <class Condition>
