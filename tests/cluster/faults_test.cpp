@@ -107,7 +107,7 @@ private:
 };
 
 /// Quick to notice, so that the tests are.
-cluster_config quick() { return {.heartbeat_period = 200ms, .node_timeout = 1'000ms}; }
+cluster_config quick() { return {.heartbeat_period = 200ms, .node_timeout = 2'000ms}; }
 
 std::string names_of(const std::vector<node_info>& nodes) {
     std::vector<std::string> names;
@@ -641,11 +641,11 @@ TEST_CASE("a server that is killed is gone from the others within the stated tim
     CHECK(city.settle(3));
     const auto took = since_killed();
     std::printf(
-        "%s, server killed: who asked was answered after %.2f s, gone from all others after %.2f s (node_timeout 1 s, "
+        "%s, server killed: who asked was answered after %.2f s, gone from all others after %.2f s (node_timeout 2 s, "
         "heartbeat 0.2 s)\n",
         name_of(by), answered, took);
-    // The stated time, and a heartbeat; and a second, in which a loaded machine lets every process have its turn.
-    CHECK(took < 1 + 0.2 + 1);
+    // The stated time, and a heartbeat; and three seconds, in which a loaded machine lets every process have its turn.
+    CHECK(took < 2 + 0.2 + 3);
     for (const auto i : {0U, 1U, 2U}) {
         CHECK(nodes(city[i]) == "server1 server2 server3");
         CHECK(members(city[i], "count") == "anna");
