@@ -42,6 +42,9 @@ TEST_CASE("whatever clients, handlers and the clock do in whatever order, the co
 
     // All of it came up.
     for (const char* what : {"connected",
+                             "connected compressing",
+                             "compressed",
+                             "inflated",
                              "refused",
                              "delivered",
                              "not deliverable",

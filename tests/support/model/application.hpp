@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <chrono>
 #include <cstddef>
+#include <cstdint>
 #include <functional>
 #include <memory>
 #include <set>
@@ -28,6 +29,7 @@ protected:
     std::string any_name();
     std::string any_room() { return "r" + std::to_string(choices_.below(4)); }
     std::string text();
+    std::string noise(std::size_t size) const;
     meant any_meant(record* speaker);
     note any_note(std::string& event, std::string& data, std::string& key);
     question& any_question(record* r);
@@ -67,9 +69,21 @@ inline std::string application::any_name() {
     return n < 11 ? "r" + std::to_string(n % 4) : n < 19 ? "c" + std::to_string(n - 11) : "nobody";
 }
 
+/// What compresses by a quarter, or to nothing where the same has gone before.
+inline std::string application::noise(std::size_t size) const {
+    std::string made;
+    auto state = static_cast<std::uint32_t>(sequence_ % 3);
+    while (made.size() != size) {
+        state = state * 1'664'525U + 1'013'904'223U;
+        made += static_cast<char>('0' + (state >> 24U) % 75);
+    }
+    return made;
+}
+
 inline std::string application::text() {
     const auto size = choices_.of<std::size_t>({0, 1, 7, 20, 100, 126, 300, 600, 1200, 3000});
     ++sequence_;
+    if (settings_.compression.enabled && choices_.below(3) == 1) return std::to_string(sequence_) + ":" + noise(size);
     return std::to_string(sequence_) + ":" + std::string(size, static_cast<char>('a' + sequence_ % 26));
 }
 
@@ -146,6 +160,7 @@ inline void application::emit_to_many(record* me) {
     std::string data;
     std::string key;
     auto n = any_note(event, data, key);
+    n.is_for_many = true;
     auto m = any_meant(me);
     say("emits ", event, " ", data, " to ", m, ", urgency ", static_cast<std::size_t>(n.how));
     // What one of the protocols can carry is taken; who speaks the other misses it.
@@ -174,10 +189,7 @@ inline void application::emit_to_one(record* me) {
     const bool is_taken = !words(*r, n).empty();
     if (!is_taken && !r->is_open()) return;
     if (is_taken) {
-        on_loop(r->loop, [this, r, n] {
-            flush_as_one_send_would(*r, n);
-            hand(*r, n);
-        });
+        on_loop(r->loop, [this, r, n] { hand_alone(*r, n); });
     }
     const bool by_reference = r == me && server_->loop(r->loop).in_turn() && choices_.below(2) == 0;
     const bool said =
@@ -190,7 +202,8 @@ inline void application::message_to_many(record* me) {
     const auto data = text();
     auto m = any_meant(me);
     const bool as_text = !is_binary || !settings_.binary_messages;
-    const note n{native_frames(as_text, data), as_text ? "sent texts" : "sent binaries", {}, {}, true};
+    note n{native_frames(as_text, data), as_text ? "sent texts" : "sent binaries", {}, {}, true};
+    n.is_for_many = true;
     const auto a = resolve(m);
     say("messages ", data, " to ", m);
     for (const auto loop : a.loops) {
@@ -217,10 +230,7 @@ inline void application::message_to_one(record* me) {
     const bool as_it_is = choices_.one_in(3);
     const bool as_text = as_it_is ? !is_binary : !is_binary || !settings_.binary_messages;
     const note n{native_frames(as_text, data), as_text ? "sent texts" : "sent binaries", {}, {}, true};
-    on_loop(r->loop, [this, r, n] {
-        flush_as_one_send_would(*r, n);
-        hand(*r, n);
-    });
+    on_loop(r->loop, [this, r, n] { hand_alone(*r, n); });
     const auto tell = [&](auto& to) {
         if (as_it_is) return to.emit_message(message_view{data, !is_binary});
         if (is_binary) return to.emit_message(as_bytes(data));
@@ -409,8 +419,7 @@ inline void application::ping_self(record& me) {
     say("pings ", me.id, " ", data);
     note n{both(server_frame(0x89, data)), "sent pings"};
     n.is_control = true;
-    flush_as_one_send_would(me, n);
-    hand(me, n);
+    hand_alone(me, n);
     me.self->ping(as_bytes(data));
 }
 
@@ -472,6 +481,8 @@ inline void application::ask_many(record* me) {
     // Nobody is told when one of many times out, so it must not matter where few may be open.
     const auto timeout = settings_.max_requests < 1000 ? core::millis{3'600'000} : like.timeout;
     say("asks ", m, " for ", like.name, " ", like.data, " within ", static_cast<std::size_t>(timeout));
+    // Who is asked on this loop may be the one too many that has those cut for whom most waits, before the others are asked.
+    if (max_waiting_ != 0 && server_->loop_count() > 1 && is_in_turn()) return;
     auto& s = surveys_.emplace_back();
     s.home = m.not_me != nullptr ? m.not_me->loop : 0;
     const bool is_taken = is_name(like.name);

@@ -114,6 +114,12 @@ inline void checks::check_metrics() {
     is("received requests", m.received.requests);
     is("received answers", m.received.answers);
     is("unknown messages", m.errors.unknown_message);
+    is("sent compressed", m.sent.compressed);
+    is("sent compressed_bytes", m.sent.compressed_bytes);
+    is("sent inflated_bytes", m.sent.inflated_bytes);
+    is("received compressed", m.received.compressed);
+    is("received compressed_bytes", m.received.compressed_bytes);
+    is("received inflated_bytes", m.received.inflated_bytes);
     is("dropped not_deliverable", m.dropped.not_deliverable);
     is("dropped late_answers", m.dropped.late_answers);
     is("dropped not_ready", m.dropped.not_ready);

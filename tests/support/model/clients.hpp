@@ -6,6 +6,7 @@
 #include <string>
 #include <string_view>
 #include <utility>
+#include <vector>
 
 #include "tests/support/model/handlers.hpp"
 
@@ -17,6 +18,7 @@ protected:
     using handlers::handlers;
 
     void connect();
+    deflate_offer any_offer();
     reply any_reply(record& r);
     std::string word_of(errc refused);
     void compose(record& r);
@@ -28,7 +30,6 @@ inline void clients::connect() {
     const auto id = "c" + std::to_string(choices_.below(8));
     const auto loop = choices_.below(server_->loop_count());
     const auto room = choices_.of<std::size_t>({0, 0, 0, 5, 40, 200});
-    const bool is_slow = room != 0;
     connecting_speaks_v1_ = choices_.below(2) == 1;
     if (holder(id) != nullptr && !choices_.one_in(4)) return;
     // What was posted may end the holder of the id first.
@@ -42,14 +43,26 @@ inline void clients::connect() {
         old->must_end = true;
     }
     connecting_ = nullptr;
-    const auto prepare = [&](testing::memory_transport& stream) {
-        if (is_slow) stream.room = room;
-    };
-    const auto& client =
-        connecting_speaks_v1_ ? server_->connect_v1(id, loop, prepare) : server_->connect(id, loop, prepare);
+    connecting_id_ = id;
+    connecting_room_ = room != 0 ? room : testing::memory_transport::everything;
+    std::vector<std::pair<std::string_view, std::string_view>> headers{{"Host", "example.com"}};
+    if (connecting_speaks_v1_) headers.emplace_back("Sec-WebSocket-Protocol", "arke.v1");
+    connecting_offer_ = settings_.compression.enabled ? any_offer() : deflate_offer{""};
+    if (*connecting_offer_.text != 0) headers.emplace_back("Sec-WebSocket-Extensions", connecting_offer_.text);
+    const auto& client = server_->connect(request{"GET", "/", 11, headers, "192.0.2.1", 50'000}, loop);
     require(client.was_refused() == refused, id + (refused ? " was not refused" : " was refused"));
     require((connecting_ == nullptr) == refused, id + " was heard of, or not");
     if (refused) count("refused");
+}
+
+inline deflate_offer clients::any_offer() {
+    return choices_.of<deflate_offer>(
+        {{"permessage-deflate; client_max_window_bits"},
+         {""},
+         {"permessage-deflate", true, true, 15, 15, false},
+         {"x, permessage-deflate; server_max_window_bits=9; client_max_window_bits=10", true, true, 9, 10},
+         {"permessage-deflate; server_no_context_takeover; client_no_context_takeover", false, false, 15, 15, false},
+         {"permessage-deflate; server_max_window_bits=8; client_max_window_bits=8", true, true, 8, 8}});
 }
 
 /// To a request that came to it, most often; it may have been answered before, or be none at all.
@@ -85,14 +98,22 @@ inline void clients::compose(record& r) {
     const auto begin = r.outbound_begin + r.outbound.size();
     const auto max = settings_.max_message_size;
     // Whole, or in fragments with a ping between them.
-    const auto message = [&](unsigned opcode, const std::string& payload) {
-        const auto parts = choices_.of<std::size_t>({1, 1, 1, 2, 3, 4});
+    const auto message = [&](unsigned opcode, std::string payload) {
         if (payload.size() > max) ends_with = 1009;
+        if (r.deflates && !payload.empty() && choices_.below(2) == 1) {
+            what.inflated = payload.size();
+            payload = r.client->deflated(payload);
+            what.deflated = payload.size();
+            opcode |= 0x40U;
+        }
+        const auto parts = choices_.of<std::size_t>({1, 1, 1, 2, 3, 4});
         if (parts == 1 || payload.size() < parts) {
             bytes = testing::client_frame(0x80U | opcode, payload);
             return;
         }
-        if (parts > settings_.max_fragments && !ends_with) ends_with = 1008;
+        // What a compressed one becomes is known when all of it has come.
+        const bool is_seen_last = what.deflated != 0 && payload.size() <= wire::max_deflated_size(max);
+        if (parts > settings_.max_fragments && (!ends_with || is_seen_last)) ends_with = 1008;
         const auto size = payload.size() / parts;
         for (std::size_t i = 0; i != parts; ++i) {
             const bool last = i + 1 == parts;
@@ -199,6 +220,17 @@ inline void clients::compose(record& r) {
                                                   {"\x01\x80\1\2\3\4\x01\x80\1\2\3\4"sv, 1002}});
             bytes = one.bytes;
             ends_with = one.code;
+            if (r.deflates && (bytes[0] & 0x40) != 0) {
+                // Who may compress: what is no DEFLATE, what ends in the middle, what is no text, what may not be marked.
+                const auto wrong = choices_.below(5);
+                bytes = testing::client_frame(0xC1, wrong == 0 ? "\xFF\xFF\xFF" : "\xAA");
+                ends_with = 1007;
+                if (wrong == 2) bytes = testing::client_frame(0xC1, r.client->deflated("\xFF\xFE"));
+                if (wrong > 2) {
+                    bytes = testing::client_frame(wrong == 3 ? 0xC9 : 0xC0, "");
+                    ends_with = 1002;
+                }
+            }
             what = {"fault", ""};
             break;
         }
@@ -303,6 +335,7 @@ inline void clients::send_some(record& r) {
 inline void clients::read_some(record& r) {
     auto& stream = r.client->stream();
     sample(r);
+    note_what_lagged(r);
     const bool lagged = r.is_open() && r.peer->is_lagging();
     const auto drains = r.drains;
     switch (choices_.below(6)) {

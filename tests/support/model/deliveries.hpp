@@ -1,5 +1,6 @@
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <string>
 #include <string_view>
@@ -22,14 +23,24 @@ protected:
     void match(record& r, std::string_view bytes);
     void sample(record& r);
     frame* waiting_frame(record& r, const std::string& key);
-    void hand(record& r, const note& n);
+
+    /// It is being sent, to this one among many, and to this one alone.
+    void hand(record& r, const note& n) {
+        if (r.is_open()) hand(r, n, on_wire(r, n));
+    }
+    void hand_alone(record& r, const note& n);
 
     /// The same where it has been sent already.
-    void expect(record& r, const std::string& bytes, const char* kind) {
+    void expect(record& r, const std::string& plain, const char* kind) {
+        const auto bytes = by_itself(r, plain);
         r.out.push_back({bytes, {}, 0});
+        note_compressed(r, bytes, plain);
         r.out_bytes += bytes.size();
         ++expected_[kind];
     }
+
+    /// A frame as it goes to this client when it refers to nothing before it.
+    std::string by_itself(const record& r, const std::string& plain);
     bool has_room_for(const record& r, std::size_t more) const {
         const auto before = waiting(r) + 2 * r.pings_unseen + r.peer->kept() - r.peer->buffered();
         return before == 0 || before + more <= settings_.max_outbox_bytes;
@@ -43,20 +54,104 @@ protected:
         respond(r, refusal_frame(id, reason, text));
     }
 
-    void flush_as_one_send_would(record& r, const note& n);
+    /// A send that finds the loop's buffer full sends what is in it first, and may find only then that its peer reads slowly.
+    /// Here that comes before the model looks.
+    void flush_as_one_send_would(record& r, const note& n, const std::string& bytes);
     void flush_as_a_delivery_would(std::size_t loop) {
         auto& l = server_->loop(loop);
         if (l.buffer().room() < l.buffer().capacity() / 2) l.flush_all();
+    }
+
+    /// Once the stream takes more again: whether the last message that went through the context was the one that found it full.
+    void note_what_lagged(record& r) {
+        const auto& stream = r.client->stream();
+        if (r.sent_at_once && stream.waits_for_room() && stream.operations == *r.sent_at_once + 1) r.context->forget();
+        r.sent_at_once.reset();
     }
 
 private:
     void respond(record& r, std::string bytes) {
         note n{only_v1(std::move(bytes)), "sent answers"};
         n.is_awaited = true;
-        flush_as_one_send_would(r, n);
-        hand(r, n);
+        hand_alone(r, n);
     }
+    std::string on_wire(record& r, const note& n);
+    void hand(record& r, const note& n, const std::string& bytes);
+    void note_compressed(record& r, const std::string& bytes, const std::string& plain) {
+        if (!r.deflates || !is_deflated(bytes)) return;
+        r.out.back().inflated = plain;
+        ++expected_["sent compressed"];
+        expected_["sent compressed_bytes"] += payload_of(bytes).size();
+        expected_["sent inflated_bytes"] += payload_of(plain).size();
+        count("compressed");
+    }
+    void check_inflated(record& r, const frame& due);
 };
+
+/// Empty where it does not become shorter.
+inline std::string deflated_frame(const std::string& plain, wire::deflater& by) {
+    wire::byte_buffer small;
+    by.deflate(payload_of(plain), small);
+    if (small.size >= payload_of(plain).size()) return {};
+    return server_frame(static_cast<unsigned char>(plain[0]) | 0x40U, small.view());
+}
+
+inline std::string deliveries::by_itself(const record& r, const std::string& plain) {
+    const bool is_control = (static_cast<unsigned char>(plain[0]) & 8U) != 0;
+    const auto size = payload_of(plain).size();
+    if (!r.deflates || is_control || size < settings_.compression.threshold) return plain;
+    // No larger than the message, with the 262 bytes that a compressor looks ahead.
+    int bits = 9;
+    while (bits < r.terms.send_window_bits && (std::size_t{1} << static_cast<unsigned>(bits)) < size + 262) ++bits;
+    const auto memory = std::clamp(bits - 6, 1, settings_.compression.memory_level);
+    auto& by = compressors_.try_emplace({bits, memory}, settings_.compression.level, bits, memory).first->second;
+    by.forget();
+    auto made = deflated_frame(plain, by);
+    return made.empty() ? plain : made;
+}
+
+/// In the context where it goes on: what is made so is to be sent.
+inline std::string deliveries::on_wire(record& r, const note& n) {
+    const auto& plain = words(r, n);
+    if (!r.deflates || n.is_control || plain.empty()) return plain;
+    if (payload_of(plain).size() < settings_.compression.threshold) return plain;
+    // What many are told, and what a peer may miss, refers to nothing, and neither does what follows.
+    if (n.is_for_many || !r.context || r.peer->is_lagging()) {
+        auto made = by_itself(r, plain);
+        if (r.context && (!n.is_for_many || is_deflated(made))) {
+            r.context->forget();
+            r.sent_at_once.reset();
+        }
+        return made;
+    }
+    r.sent_at_once.reset();
+    const auto made = deflated_frame(plain, *r.context);
+    if (!made.empty()) return made;
+    r.context->forget();
+    return plain;
+}
+
+inline void deliveries::hand_alone(record& r, const note& n) {
+    if (!r.is_open()) return;
+    const bool lagged = r.peer->is_lagging();
+    auto bytes = on_wire(r, n);
+    flush_as_one_send_would(r, n, bytes);
+    if (r.context && r.peer->is_lagging() != lagged) bytes = on_wire(r, n);
+    const bool is_at_once = bytes.size() > server_->loop(r.loop).buffer().capacity() / 2;
+    if (r.context && !r.peer->is_lagging() && is_at_once && !bytes.empty() && is_deflated(bytes))
+        r.sent_at_once = r.client->stream().operations;
+    hand(r, n, bytes);
+}
+
+/// What the client makes of it, with the one window and the context that were agreed on.
+inline void deliveries::check_inflated(record& r, const frame& due) {
+    wire::byte_buffer message;
+    const auto payload = payload_of(due.inflated);
+    const auto seen = r.inflates_with->inflate(payload_of(due.bytes), payload.size(), message);
+    if (!r.terms.send_takeover) r.inflates_with->forget();
+    require(seen == wire::inflater::result::done && message.view() == payload,
+            r.id + " was sent what inflates to something else than " + detail::printable(payload));
+}
 
 inline void deliveries::parse(record& r) {
     const std::string_view all = r.client->stream().sent;
@@ -70,7 +165,8 @@ inline void deliveries::parse(record& r) {
         const auto rest = all.substr(r.parsed);
         const auto byte = [&](std::size_t i) { return static_cast<std::size_t>(static_cast<unsigned char>(rest[i])); };
         if (rest.size() < 2) return;
-        require((byte(0) & 0x70U) == 0 && byte(1) < 128, r.id + " was sent what is no frame of a server");
+        require((byte(0) & (r.deflates ? 0x30U : 0x70U)) == 0 && byte(1) < 128,
+                r.id + " was sent what is no frame of a server");
         std::size_t head = 2;
         std::size_t size = byte(1);
         if (size >= 126) {
@@ -90,6 +186,7 @@ inline void deliveries::match(record& r, std::string_view bytes) {
     while (r.next != r.out.size() && r.out[r.next].withdrawn) ++r.next;
     const auto& due = r.next == r.out.size() ? std::string{} : r.out[r.next].bytes;
     if (!due.empty() && due == bytes) {
+        if (!r.out[r.next].inflated.empty()) check_inflated(r, r.out[r.next]);
         if (const auto& asks = r.out[r.next].asks) r.to_answer.push_back(*asks);
         ++r.next;
         count("delivered");
@@ -145,9 +242,7 @@ inline frame* deliveries::waiting_frame(record& r, const std::string& key) {
     return found != nullptr && found_at + 2 * found->pings_before >= r.client->stream().sent.size() ? found : nullptr;
 }
 
-inline void deliveries::hand(record& r, const note& n) {
-    if (!r.is_open()) return;
-    const auto& bytes = words(r, n);
+inline void deliveries::hand(record& r, const note& n, const std::string& bytes) {
     if (bytes.empty()) {
         ++expected_["dropped not_deliverable"];
         count("not deliverable");
@@ -186,17 +281,16 @@ inline void deliveries::hand(record& r, const note& n) {
     say("  ", r.id, lagging ? " waits for " : " gets ", bytes.size(), " bytes");
     ++expected_[n.kind];
     r.out.push_back({bytes, key, r.pings_seen + r.pings_unseen, n.asks});
+    note_compressed(r, bytes, words(r, n));
     r.out_bytes += bytes.size();
 }
 
-/// A send that finds the loop's buffer full sends what is in it first, and may find only then that its peer reads slowly. Here
-/// that comes before the model looks.
-inline void deliveries::flush_as_one_send_would(record& r, const note& n) {
-    if (!r.is_open() || r.peer->is_lagging()) return;
+inline void deliveries::flush_as_one_send_would(record& r, const note& n, const std::string& bytes) {
+    if (!r.is_open() || r.peer->is_lagging() || bytes.empty()) return;
     auto& l = server_->loop(r.loop);
-    const auto& bytes = words(r, n);
     const bool is_large = bytes.size() > l.buffer().capacity() / 2;
-    if (is_large ? n.is_native && !r.is_v1 && r.peer->buffered() != 0 : bytes.size() > l.buffer().room()) l.flush_all();
+    const bool is_apart = n.is_native && !r.is_v1 && !is_deflated(bytes);
+    if (is_large ? is_apart && r.peer->buffered() != 0 : bytes.size() > l.buffer().room()) l.flush_all();
 }
 
 }  // namespace arke::test::modelling

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <exception>
 #include <memory>
@@ -21,6 +22,7 @@ protected:
 
 private:
     void listen();
+    void agree(record& r);
     void over(connection_type& c, close_code code, std::string_view reason);
 
     /// What a handler does that may be asked: whoever asked hears that it failed.
@@ -58,6 +60,8 @@ inline void handlers::listen() {
         r.loop = r.peer->on_loop().index();
         r.last_heard = now(r);
         r.is_v1 = connecting_speaks_v1_;
+        r.client->stream().room = connecting_room_;
+        agree(r);
         ids_[r.id] = &r;
         connecting_ = &r;
         count("connected");
@@ -213,6 +217,29 @@ inline void handlers::listen() {
         ++expected_["reported " + std::to_string(e.code.value())];
         if (choices_.one_in(64)) throw std::runtime_error{"planned, in on_error"};
     });
+}
+
+/// What the handshake makes of the client's offer.
+inline void handlers::agree(record& r) {
+    const auto& offer = connecting_offer_;
+    const auto& ready = settings_.compression;
+    r.deflates = ready.enabled && *offer.text != 0;
+    require(r.peer->deflates() == r.deflates, r.id + " compresses, or does not");
+    if (!r.deflates) return;
+    r.terms.send_takeover = ready.send_context_takeover && offer.server_takes_over;
+    r.terms.send_window_bits = static_cast<std::uint8_t>(std::min(ready.send_window_bits, offer.server_bits));
+    const bool may_be_small = offer.names_client_bits;
+    r.terms.receive_window_bits =
+        static_cast<std::uint8_t>(may_be_small ? std::min(ready.receive_window_bits, offer.client_bits) : 15);
+    r.terms.receive_takeover = ready.receive_context_takeover && offer.client_takes_over &&
+                               r.terms.receive_window_bits <= ready.receive_window_bits;
+    const auto& told = r.client->terms();
+    require(wire::deflate_terms{told.receive_takeover, told.send_takeover, told.receive_window_bits,
+                                told.send_window_bits} == r.terms,
+            r.id + " has agreed on other terms of compression");
+    if (r.terms.send_takeover) r.context.emplace(ready.level, r.terms.send_window_bits, ready.memory_level);
+    r.inflates_with.emplace(r.terms.send_window_bits);
+    count("connected compressing");
 }
 
 inline void handlers::over(connection_type& c, close_code code, std::string_view reason) {

@@ -36,8 +36,17 @@ protected:
 private:
     void catch_up(record& r, bool while_it_fits);
 
+    /// It has come, compressed or not.
+    void note_inflated(const hearing& h) {
+        if (h.deflated == 0) return;
+        ++expected_["received compressed"];
+        expected_["received compressed_bytes"] += h.deflated;
+        expected_["received inflated_bytes"] += h.inflated;
+        count("inflated");
+    }
+
     /// What the core sends before it tells, or without telling.
-    std::string sent_before(const hearing& h) const {
+    static std::string sent_before(const hearing& h) {
         const std::string_view kind = h.kind;
         if (kind == "ping") return server_frame(0x8A, h.text);
         if (kind == "unhandled" && h.asked) return refusal_frame(*h.asked, "unhandled", "");
@@ -47,7 +56,7 @@ private:
 };
 
 inline void hearings::catch_up(record& r, bool while_it_fits) {
-    for (; !r.incoming.empty(); r.incoming.pop_front()) {
+    for (; !r.incoming.empty(); note_inflated(r.incoming.front()), r.incoming.pop_front()) {
         const auto& next = r.incoming.front();
         const std::string_view kind = next.kind;
         if (kind == "unknown") {
@@ -65,7 +74,7 @@ inline void hearings::catch_up(record& r, bool while_it_fits) {
             ++expected_["received answers"];
         } else if (kind == "leave" && !r.asked_rooms.contains(next.text)) {
             const auto frame = sent_before(next);
-            if (while_it_fits && !has_room_for(r, frame.size())) return;
+            if (while_it_fits && !has_room_for(r, by_itself(r, frame).size())) return;
             expect(r, frame, "sent answers");
             ++expected_["received requests"];
             count("refused to leave");
@@ -82,9 +91,11 @@ inline bool hearings::is_full_by_itself(record& r) {
     const auto& next = r.incoming.front();
     const bool is_ping = next.kind == std::string_view{"ping"};
     const auto frame = sent_before(next);
-    if (frame.empty() || (is_ping && settings_.on_overflow == overflow::drop) || has_room_for(r, frame.size()))
+    if (frame.empty() || (is_ping && settings_.on_overflow == overflow::drop) ||
+        has_room_for(r, by_itself(r, frame).size()))
         return false;
     if (next.asked) ++expected_["received requests"];
+    note_inflated(next);
     return true;
 }
 
@@ -98,6 +109,7 @@ inline hearing hearings::heard(record& r, std::string_view kind, std::string_vie
     }
     auto due = std::move(r.incoming.front());
     r.incoming.pop_front();
+    note_inflated(due);
     require(due.kind == kind && due.text == text, "heard of " + r.id + ": " + std::string{kind} + " " +
                                                       detail::printable(text) + " instead of " + due.kind + " " +
                                                       detail::printable(due.text));

@@ -71,7 +71,8 @@ inline void questions::put(question& q) {
     if (r.open_questions.size() >= settings_.max_requests) return fail(errc::too_many_requests);
     note n{only_v1(request_frame(r.next_question, q.name, q.data)), "sent requests"};
     n.asks = r.next_question;
-    flush_as_one_send_would(r, n);
+    // Whether it would find room is asked of its plain form.
+    if (settings_.on_overflow != overflow::close) flush_as_one_send_would(r, n, n.in[1]);
     sample(r);
     if (settings_.on_overflow != overflow::close && r.peer->is_lagging() && !has_room_for(r, n.in[1].size()))
         return fail(errc::outbox_full);
@@ -79,7 +80,7 @@ inline void questions::put(question& q) {
     q.id = r.next_question++;
     q.due = now(r) + q.timeout;
     r.open_questions[q.id] = &q;
-    hand(r, n);
+    hand_alone(r, n);
 }
 
 inline void questions::survey_is_over(survey& s, std::multiset<std::string> results) {

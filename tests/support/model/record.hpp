@@ -31,6 +31,7 @@ struct frame {
     std::size_t pings_before{};           // automatic ones
     std::optional<std::uint32_t> asks{};  // the number of a request
     bool withdrawn = false;
+    std::string inflated{};  // the message that a compressed one is, as a frame
 };
 
 /// What is being sent, to anybody.
@@ -42,6 +43,7 @@ struct note {
     bool is_native = false;
     bool is_control = false;
     bool is_awaited = false;              // an answer
+    bool is_for_many = false;             // told to all of them at once
     std::optional<std::uint32_t> asks{};  // the number of a request
 };
 
@@ -58,6 +60,8 @@ struct hearing {
     std::string text;
     std::optional<std::uint32_t> asked{};  // its number, where it is a request
     std::optional<reply> replies{};
+    std::size_t deflated = 0;  // bytes, where it comes compressed
+    std::size_t inflated = 0;
 };
 
 /// Where a message of a client begins and ends among all its bytes.
@@ -76,6 +80,16 @@ struct cause {
 };
 
 struct question;
+
+/// What a client offers of compression, and what it means.
+struct deflate_offer {
+    const char* text;
+    bool server_takes_over = true;
+    bool client_takes_over = true;
+    int server_bits = 15;
+    int client_bits = 15;
+    bool names_client_bits = true;
+};
 
 struct record {
     std::string id;
@@ -120,6 +134,13 @@ struct record {
     std::size_t drains = 0;
     std::map<std::uint32_t, question*> open_questions;
     std::uint32_t next_question = 0;
+
+    // Where compression was agreed on: what the core compresses with, and what the client inflates with.
+    bool deflates = false;
+    wire::deflate_terms terms{};  // as the server sees them
+    std::optional<wire::deflater> context{};
+    std::optional<wire::inflater> inflates_with{};
+    std::optional<int> sent_at_once{};  // the operation by which the last message of the context was
 
     core::millis last_heard = 0;
     core::millis progress = 0;

@@ -52,6 +52,15 @@ inline std::string request_frame(std::uint32_t id, const std::string& name, cons
     return server_frame(0x81, "rs" + std::to_string(id) + " " + v1_name(name) + "\n" + data);
 }
 
+/// A frame without its header.
+inline std::string_view payload_of(std::string_view frame) {
+    const auto size = static_cast<unsigned char>(frame[1]);
+    return frame.substr(size < 126 ? 2 : size == 126 ? 4 : 10);
+}
+
+/// Whether it is marked as a compressed message.
+inline bool is_deflated(std::string_view frame) { return (static_cast<unsigned char>(frame[0]) & 0x40U) != 0; }
+
 inline std::string answer_frame(std::uint32_t id, char type, const std::string& data) {
     return server_frame(0x81, std::string{"a"} + type + std::to_string(id) + " " + data);
 }

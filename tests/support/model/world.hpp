@@ -94,6 +94,11 @@ protected:
     }
     aim resolve(const meant& m);
     std::vector<record*> chosen(const aim& a, std::size_t loop, bool with_the_gone = false);
+    bool is_in_turn() {
+        bool is = false;
+        for (std::size_t i = 0; i != server_->loop_count(); ++i) is = is || server_->loop(i).in_turn();
+        return is;
+    }
     template <class F>
     void on_loop(std::size_t loop, F f) {
         auto& l = server_->loop(loop);
@@ -123,7 +128,11 @@ protected:
     std::vector<std::pair<record*, connection_handle>> kept_;
     record* connecting_ = nullptr;
     bool connecting_speaks_v1_ = false;
-    record* speaking_ = nullptr;  // whose bytes are being served
+    std::string connecting_id_;
+    std::size_t connecting_room_ = testing::memory_transport::everything;
+    deflate_offer connecting_offer_{""};
+    std::map<std::pair<int, int>, wire::deflater> compressors_;  // for what refers to nothing: by window and memory
+    record* speaking_ = nullptr;                                 // whose bytes are being served
     std::deque<question> questions_;
     std::deque<survey> surveys_;
     const void* asking_ = nullptr;  // the request whose call has not returned
@@ -133,6 +142,7 @@ protected:
 
 private:
     static config settings(choices& c);
+    static void compress(choices& c, compression_config& s);
 };
 
 inline config world::settings(choices& c) {
@@ -154,12 +164,27 @@ inline config world::settings(choices& c) {
     s.binary_messages = c.below(2) == 1;
     s.keep_request = c.below(2) == 0;
     s.listener.write_buffer_size = c.of<std::size_t>({16 * 1024, 1024, 2048});
+    compress(c, s.compression);
     return s;
+}
+
+inline void world::compress(choices& c, compression_config& s) {
+    s.enabled = c.below_by_last(3) == 1;
+    if (!s.enabled) return;
+    s.send_context_takeover = c.below_by_last(2) == 1;
+    s.receive_context_takeover = c.below_by_last(2) == 1;
+    // What the core answers by itself, without telling anybody, is shorter than 20 bytes and stays out of the context.
+    s.threshold = c.of_by_last<std::size_t>({64, 20, s.send_context_takeover ? 20UL : 1UL, 256});
+    s.send_window_bits = c.of_by_last({15, 9, 10, 11});
+    s.receive_window_bits = c.of_by_last({15, 9, 10, 11});
+    s.level = c.of_by_last({4, 1, 6, 9});
+    s.memory_level = c.of_by_last({8, 1, 4});
 }
 
 inline world::world(std::span<const std::uint8_t> bytes, bool traced)
     : choices_{bytes}, settings_{settings(choices_)}, traced_{traced} {
     const auto loops = 1 + choices_.below(2);
+    settings_.id_generator = [this](const request&) { return connecting_id_; };
     server_.emplace(settings_, loops, choices_.one_in(3));
     if (choices_.one_in(4)) max_waiting_ = 3000;
     if (max_waiting_ != 0) server_->hub().load()->max_waiting = max_waiting_;
