@@ -132,6 +132,8 @@ inline void checks::check_metrics() {
     is("closed frame_violation", m.closed.frame_violation);
     is("closed message_too_big", m.closed.message_too_big);
     is("closed outbox_full", m.closed.outbox_full);
+    is("closed flooded", m.closed.flooded);
+    require(m.slowed == 0 || slows(), "somebody was slowed without a reason");
     is("closed pong_timeout", m.closed.pong_timeout);
     is("closed write_timeout", m.closed.write_timeout);
     is("closed replaced", m.closed.replaced);

@@ -22,6 +22,7 @@ protected:
     reply any_reply(record& r);
     std::string word_of(errc refused);
     void compose(record& r);
+    std::size_t may_say(record& r, std::string_view bytes);
     void send_some(record& r);
     void read_some(record& r);
 };
@@ -139,7 +140,10 @@ inline void clients::compose(record& r) {
         if (made.size() + 64 > max && !choices_.one_in(8)) made.resize(max - 64);
         return made;
     };
-    switch (choices_.below(r.is_v1 ? 26 : 16)) {
+    auto kind = choices_.below(r.is_v1 ? 26 : 16);
+    // Nobody could say when the core has dealt in silence with what it holds back.
+    if (slows() && kind >= 20) kind = 0;
+    switch (kind) {
         case 0:
         case 1:
         case 2:
@@ -282,8 +286,29 @@ inline void clients::compose(record& r) {
     }
 }
 
+/// How much of that is heard, by flood::close.
+inline std::size_t clients::may_say(record& r, std::string_view bytes) {
+    const auto by = bytes_bound();
+    const auto of = frames_bound();
+    r.bytes_bucket.fill(by.per_second, by.burst, now(r));
+    r.frames_bucket.fill(of.per_second, of.burst, now(r));
+    auto walk = r.said;
+    for (std::size_t i = 0; i != bytes.size(); ++i) {
+        if (by.per_second != 0 && r.bytes_bucket.level < 1000) return i;
+        if (of.per_second != 0 && walk.is_between()) {
+            if (r.frames_bucket.level < 1000) return i;
+            r.frames_bucket.level -= 1000;
+        }
+        r.bytes_bucket.level -= 1000;
+        walk.read(bytes[i]);
+    }
+    return bytes.size();
+}
+
 inline void clients::send_some(record& r) {
-    if (r.client->stream().is_closed) return;
+    if (r.client->stream().is_closed || r.hung_up_at) return;
+    // What is held back is to be heard before the end.
+    if (is_held(r) && (r.outbound_begin - r.handed > 4000 || r.frames_said - r.frames_handed > 30)) return;
     for (auto n = 1 + choices_.below(4); n != 0 && !r.is_silent && r.outbound.size() < 20'000; --n) compose(r);
     if (r.outbound.empty()) return;
     // What is dealt with in silence is noticed at the next word; what was posted must not stand between.
@@ -299,11 +324,17 @@ inline void clients::send_some(record& r) {
     auto size = r.outbound.size();
     if (choices_.one_in(3)) size = 1 + choices_.below(std::min<std::size_t>(size, 250));
     const bool open = r.is_open();
+    const auto begin = r.outbound_begin;
+    const auto heard_to = begin + (open && is_bounded() && !slows() ? may_say(r, r.outbound.substr(0, size)) : size);
     r.outbound_begin += size;
-    bool must_end = false;
+    auto walked = begin;
+    const auto walk_to = [&](std::size_t end) {
+        for (; walked != end; r.said.read(r.outbound[walked++ - begin])) r.frames_said += r.said.is_between() ? 1 : 0;
+    };
+    bool must_end = heard_to != r.outbound_begin;
     while (!r.passages.empty() && r.passages.front().begin < r.outbound_begin) {
         auto& p = r.passages.front();
-        if (p.ends_with && open) {
+        if (p.ends_with && open && p.begin < heard_to) {
             const bool is_close = p.what.kind == std::string_view{"close"};
             cause why{*p.ends_with, *p.ends_with == 1009 ? "message_too_big" : "frame_violation"};
             if (is_close) why = {*p.ends_with, "by_peer", p.what.text};
@@ -311,18 +342,40 @@ inline void clients::send_some(record& r) {
         }
         if (p.end > r.outbound_begin) break;
         if (p.ends_with) must_end = true;
-        if (open && !p.ends_with) r.incoming.push_back(std::move(p.what));
+        walk_to(p.end);
+        p.what.end = p.end;
+        p.what.frames = r.frames_said;
+        p.what.sent_at = now(r);
+        if (p.ends_with) p.what.kind = "its last word";
+        if (open && p.end <= heard_to && (!p.ends_with || slows())) r.incoming.push_back(std::move(p.what));
         r.passages.pop_front();
     }
+    walk_to(r.outbound_begin);
+    if (heard_to != r.outbound_begin) r.causes.push_back({1008, "flooded", "too much at once"});
     say(r.id, " sends ", size, " bytes");
     sample(r);
     r.pings_before_silence = r.pings_seen + r.pings_unseen;
-    r.last_heard = now(r);
+    if (!slows()) r.last_heard = now(r);
     if (!r.is_open()) r.incoming.clear();
+    const auto& received = server_->loop(r.loop).counters().received.bytes;
+    const auto received_before = received.get();
     speaking_ = &r;
     r.client->sends(std::exchange(r.outbound, r.outbound.substr(size)).substr(0, size));
     if (r.is_open()) catch_up(r);
     speaking_ = nullptr;
+    const auto came = static_cast<std::size_t>(received.get() - received_before);
+    if (open && slows()) {
+        require(came <= size, r.id + " is heard with more than it has said");
+        // Who is over is not held back any more.
+        if (came != 0 && r.is_open()) {
+            r.last_heard = now(r);
+            note_handed(r, begin + came, came == size ? r.frames_said : r.frames_handed);
+        }
+        if (r.is_open() && came != size) {
+            count("slowed");
+            return;
+        }
+    }
     if (r.is_open()) {
         require(r.incoming.empty(),
                 r.id + " said what was not heard: " + (r.incoming.empty() ? "" : r.incoming.front().kind));
@@ -369,6 +422,16 @@ inline void clients::read_some(record& r) {
             r.cut_off = true;
             if (choices_.below(2) == 0) {
                 say(r.id, " hangs up");
+                if (is_held(r)) {
+                    // What it has said before is heard first.
+                    count("hung up behind what is held back");
+                    r.hung_up_at = now(r);
+                    r.causes.pop_back();
+                    r.outbound.clear();
+                    r.passages.clear();
+                    r.client->hangs_up();
+                    break;
+                }
                 r.client->hangs_up();
             } else {
                 say(r.id, " vanishes");

@@ -62,6 +62,9 @@ inline void handlers::listen() {
         r.is_v1 = connecting_speaks_v1_;
         r.client->stream().room = connecting_room_;
         agree(r);
+        r.bytes_bucket = {slows() ? 0 : bytes_bound().burst * 1000, now(r)};
+        r.frames_bucket = {slows() ? 0 : frames_bound().burst * 1000, now(r)};
+        r.handed_at = now(r);
         ids_[r.id] = &r;
         connecting_ = &r;
         count("connected");
@@ -251,7 +254,7 @@ inline void handlers::over(connection_type& c, close_code code, std::string_view
     require(r.rooms.empty(), r.id + " is over and in " + (r.rooms.empty() ? "" : *r.rooms.begin()));
     r.is_over = true;
     r.over_at = now(r);
-    if (r.is_broken()) r.causes.push_back({1006, "broken"});
+    if (r.is_broken() || r.hung_up_at) r.causes.push_back({1006, "broken"});
     const cause* why = nullptr;
     for (const auto& each : r.causes) {
         if (each.code != value || (each.reason && *each.reason != reason)) continue;
@@ -268,7 +271,7 @@ inline void handlers::over(connection_type& c, close_code code, std::string_view
     if (value == 1006) r.cut_off = true;
     if (speaking_ == &r && why != nullptr &&
         (r.closed_by_itself || std::string_view{why->counted} == "frame_violation" ||
-         std::string_view{why->counted} == "message_too_big"))
+         std::string_view{why->counted} == "message_too_big" || std::string_view{why->counted} == "flooded"))
         catch_up(r);
     while (!r.open_questions.empty()) {
         auto& q = *r.open_questions.begin()->second;

@@ -1,6 +1,8 @@
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
+#include <cstdint>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -33,8 +35,23 @@ protected:
                r.incoming.front().kind == std::string_view{"leave"} && r.incoming.front().text == room;
     }
 
+    /// By flood::slow: so much has been handed on by now, and that is no more than may be.
+    void note_handed(record& r, std::size_t end, std::size_t whole);
+
+    /// By flood::slow: all that was said is heard in its time.
+    void check_held(record& r);
+
 private:
     void catch_up(record& r, bool while_it_fits);
+
+    core::millis time_for(std::size_t bytes, std::size_t whole) const {
+        const auto by = bytes_bound();
+        const auto of = frames_bound();
+        core::millis time = 0;
+        if (by.per_second != 0) time += static_cast<core::millis>(bytes) * 1000 / by.per_second;
+        if (of.per_second != 0) time += static_cast<core::millis>(whole) * (1000 / of.per_second + ticks);
+        return time;
+    }
 
     /// It has come, compressed or not.
     void note_inflated(const hearing& h) {
@@ -84,8 +101,37 @@ inline void hearings::catch_up(record& r, bool while_it_fits) {
     }
 }
 
+inline void hearings::note_handed(record& r, std::size_t end, std::size_t whole) {
+    const auto flows = [&](bucket& b, const bound& by, std::size_t more, const char* of_what) {
+        if (by.per_second == 0) return;
+        // All of it has come since the last time, and not all of it now.
+        const auto level = b.level + static_cast<std::int64_t>(more) * 1000 - by.per_second * (now(r) - b.at);
+        b.level = std::max<std::int64_t>(0, level);
+        b.at = now(r);
+        require(b.level <= by.burst * 1000, r.id + " is heard with more " + of_what + " than may be");
+    };
+    if (end > r.handed) flows(r.bytes_bucket, bytes_bound(), end - r.handed, "bytes");
+    if (whole > r.frames_handed) flows(r.frames_bucket, frames_bound(), whole - r.frames_handed, "frames");
+    r.handed = std::max(r.handed, end);
+    r.frames_handed = std::max(r.frames_handed, whole);
+    r.handed_at = now(r);
+}
+
+inline void hearings::check_held(record& r) {
+    constexpr core::millis late = 400;
+    if (r.hung_up_at) {
+        const auto rest = time_for(r.outbound_begin - r.handed, r.frames_said - r.frames_handed);
+        require(now(r) < std::max(r.handed_at, *r.hung_up_at) + rest + late, r.id + " hung up and is open");
+    } else if (!r.incoming.empty()) {
+        const auto& next = r.incoming.front();
+        const auto due = time_for(next.end - r.handed, next.frames - r.frames_handed);
+        require(now(r) < std::max(r.handed_at, next.sent_at) + due + late,
+                r.id + " was slowed and is not heard: " + next.kind);
+    }
+}
+
 inline bool hearings::is_full_by_itself(record& r) {
-    if (speaking_ != &r) return false;
+    if (speaking_ != &r && !slows()) return false;
     catch_up(r, true);
     if (r.incoming.empty()) return false;
     const auto& next = r.incoming.front();
@@ -110,6 +156,10 @@ inline hearing hearings::heard(record& r, std::string_view kind, std::string_vie
     auto due = std::move(r.incoming.front());
     r.incoming.pop_front();
     note_inflated(due);
+    if (slows()) {
+        r.last_heard = now(r);
+        note_handed(r, due.end, due.frames);
+    }
     require(due.kind == kind && due.text == text, "heard of " + r.id + ": " + std::string{kind} + " " +
                                                       detail::printable(text) + " instead of " + due.kind + " " +
                                                       detail::printable(due.text));

@@ -2,6 +2,7 @@
 
 #include <arke/testing.hpp>
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <deque>
@@ -62,6 +63,9 @@ struct hearing {
     std::optional<reply> replies{};
     std::size_t deflated = 0;  // bytes, where it comes compressed
     std::size_t inflated = 0;
+    std::size_t end = 0;  // among all that the client sends
+    std::size_t frames = 0;
+    core::millis sent_at = 0;
 };
 
 /// Where a message of a client begins and ends among all its bytes.
@@ -77,6 +81,45 @@ struct cause {
     unsigned code;
     const char* counted;  // as the metrics have it
     std::optional<std::string> reason{};
+};
+
+/// Where the bytes of a client stand in a frame of it.
+class frame_walk {
+public:
+    /// Whether the next byte begins a frame.
+    bool is_between() const { return left_ == 0 && head_.empty(); }
+    void read(char byte) {
+        if (left_ != 0) {
+            --left_;
+            return;
+        }
+        head_ += byte;
+        const auto at = [this](std::size_t i) {
+            return static_cast<std::uint64_t>(static_cast<unsigned char>(head_[i]));
+        };
+        if (head_.size() < 2) return;
+        const auto size = at(1) & 127U;
+        const std::size_t more = size == 126 ? 2 : size == 127 ? 8 : 0;
+        if (head_.size() < 2 + more + (at(1) > 127 ? 4 : 0)) return;
+        left_ = more == 0 ? size : 0;
+        for (std::size_t i = 2; i != 2 + more; ++i) left_ = left_ << 8U | at(i);
+        head_.clear();
+    }
+
+private:
+    std::string head_;
+    std::uint64_t left_ = 0;
+};
+
+/// So much in a second, and at once no more than it holds. In thousandths.
+struct bucket {
+    std::int64_t level = 0;
+    core::millis at = 0;
+
+    void fill(std::int64_t per_second, std::int64_t holds, core::millis now) {
+        level = std::min(holds * 1000, level + per_second * (now - at));
+        at = now;
+    }
 };
 
 struct question;
@@ -134,6 +177,17 @@ struct record {
     std::size_t drains = 0;
     std::map<std::uint32_t, question*> open_questions;
     std::uint32_t next_question = 0;
+
+    // Held to a bound. By flood::close: what it may say now. By flood::slow: how much more than the rate was heard lately, and
+    // what of its bytes has been handed on for certain.
+    bucket bytes_bucket;
+    bucket frames_bucket;
+    frame_walk said;
+    std::size_t frames_said = 0;
+    std::size_t handed = 0;
+    std::size_t frames_handed = 0;
+    core::millis handed_at = 0;
+    std::optional<core::millis> hung_up_at{};
 
     // Where compression was agreed on: what the core compresses with, and what the client inflates with.
     bool deflates = false;

@@ -94,6 +94,22 @@ protected:
     }
     aim resolve(const meant& m);
     std::vector<record*> chosen(const aim& a, std::size_t loop, bool with_the_gone = false);
+    // --- what clients may say
+    bool is_bounded() const { return settings_.max_messages_per_second != 0 || settings_.max_bytes_per_second != 0; }
+    bool slows() const { return is_bounded() && settings_.on_flood == flood::slow; }
+    struct bound {
+        std::int64_t per_second;
+        std::int64_t burst;
+    };
+    static bound bound_of(std::size_t per_second, std::size_t burst) {
+        return {static_cast<std::int64_t>(per_second), static_cast<std::int64_t>(burst == 0 ? per_second : burst)};
+    }
+    bound bytes_bound() const { return bound_of(settings_.max_bytes_per_second, settings_.byte_burst); }
+    bound frames_bound() const { return bound_of(settings_.max_messages_per_second, settings_.message_burst); }
+
+    /// Whether something that it has said may be held back.
+    bool is_held(const record& r) const { return slows() && r.is_open() && r.handed != r.outbound_begin; }
+
     bool is_in_turn() {
         bool is = false;
         for (std::size_t i = 0; i != server_->loop_count(); ++i) is = is || server_->loop(i).in_turn();
@@ -143,6 +159,7 @@ protected:
 private:
     static config settings(choices& c);
     static void compress(choices& c, compression_config& s);
+    static void bound_floods(choices& c, config& s);
 };
 
 inline config world::settings(choices& c) {
@@ -165,7 +182,22 @@ inline config world::settings(choices& c) {
     s.keep_request = c.below(2) == 0;
     s.listener.write_buffer_size = c.of<std::size_t>({16 * 1024, 1024, 2048});
     compress(c, s.compression);
+    bound_floods(c, s);
     return s;
+}
+
+inline void world::bound_floods(choices& c, config& s) {
+    const auto what = c.below_by_last(8);
+    if (what == 0 || what > 3) return;
+    s.on_flood = c.of_by_last({flood::slow, flood::close});
+    if (what != 2) {
+        s.max_messages_per_second = c.of_by_last<std::size_t>({20, 50});
+        s.message_burst = c.of_by_last<std::size_t>({0, 3, 1, 40});
+    }
+    if (what != 1) {
+        s.max_bytes_per_second = c.of_by_last<std::size_t>({2000, 10'000});
+        s.byte_burst = c.of_by_last<std::size_t>({0, 600, 6000});
+    }
 }
 
 inline void world::compress(choices& c, compression_config& s) {
