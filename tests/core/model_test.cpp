@@ -45,6 +45,8 @@ TEST_CASE("whatever clients, handlers and the clock do in whatever order, the co
                              "connected compressing",
                              "compressed",
                              "inflated",
+                             "ran own handlers",
+                             "removed own handlers",
                              "slowed",
                              "hung up behind what is held back",
                              "closed flooded",

@@ -190,6 +190,7 @@ inline void model::end_all() {
     std::vector<std::weak_ptr<int>> alive;
     for (auto& r : records_) {
         alive.push_back(r.alive);
+        for (const auto& h : r.own) alive.push_back(h.alive);
         r.is_over = true;
         r.handle = {};
         r.peer = nullptr;

@@ -50,6 +50,13 @@ protected:
     void ping_self(record& me);
     void ask_one(record* me);
     void ask_many(record* me);
+    void change_handlers(record* me);
+    void add_handler(record& r);
+    void run_own(record& r, own_handler& h, std::string_view text);
+    void end_rounds(record& r);
+    static bool may_be_cut_short(const record& r, const round& one) {
+        return one.may_be_late || (!r.is_open() && !is_to_the_end(one.what));
+    }
 
     template <class Ask>
     void ask_as_it_wants(const Ask& ask, question& q);
@@ -526,9 +533,96 @@ inline void application::ask_many(record* me) {
     require(is_said == is_taken, "ask(" + like.name + ") was refused, or not");
 }
 
+inline void application::add_handler(record& r) {
+    auto& h = r.own.emplace_back();
+    h.what = choices_.of({hears::event, hears::message, hears::ping, hears::leave, hears::disconnect, hears::error,
+                          hears::any, hears::pong, hears::drain});
+    const auto token = std::make_shared<int>(0);
+    h.alive = token;
+    auto& c = *r.self;
+    const auto run = [this, &r, &h, token](std::string_view text) { run_own(r, h, text); };
+    switch (h.what) {
+        case hears::event: h.id = c.on("e", [run](const std::string& data) { run(data); }); break;
+        case hears::any: h.id = c.on_any([run](const event_view& e) { run(e.data); }); break;
+        case hears::message: h.id = c.on_message([run](message_view m) { run(m.data); }); break;
+        case hears::ping: h.id = c.on_ping([run](bytes_view data) { run(as_text(data)); }); break;
+        case hears::pong: h.id = c.on_pong([run](bytes_view data) { run(as_text(data)); }); break;
+        case hears::drain: h.id = c.on_drain([run] { run(""); }); break;
+        case hears::leave: h.id = c.on_leave([run](std::string_view room) { run(room); }); break;
+        case hears::disconnect:
+            h.id = c.on_disconnect([run](close_code, std::string_view reason) { run(reason); });
+            break;
+        case hears::error: h.id = c.on_error([run](const error_report& e) { run(e.code.message()); }); break;
+    }
+}
+
+/// Those that hear it are added and removed, also while they run.
+inline void application::change_handlers(record* me) {
+    auto* const r = me != nullptr && choices_.below(3) != 0 ? me : any_open();
+    if (r == nullptr || !r->is_open() || !server_->loop(r->loop).in_turn()) return;
+    std::vector<own_handler*> there;
+    for (auto& h : r->own) {
+        if (!h.is_removed) there.push_back(&h);
+    }
+    const auto what = choices_.below(8);
+    if (what == 7) {
+        say(r->id, " has no handlers of e any more");
+        for (auto* const h : there) h->is_removed = h->is_removed || h->what == hears::event;
+        r->self->off("e");
+    } else if (there.size() < 6 && (what < 5 || there.empty())) {
+        add_handler(*r);
+        say(r->id, " has one more handler of ", static_cast<std::size_t>(r->own.back().what));
+    } else {
+        auto& h = *there[choices_.below(there.size())];
+        say(r->id, " has one handler less of ", static_cast<std::size_t>(h.what));
+        h.is_removed = true;
+        require(r->self->off(h.id), r->id + " does not know its handler");
+        require(!r->self->off(h.id), r->id + " has removed a handler twice");
+        count("removed own handlers");
+    }
+}
+
+/// One of a connection's own handlers runs.
+inline void application::run_own(record& r, own_handler& h, std::string_view text) {
+    const auto runs = r.id + "'s own handler runs ";
+    require(!h.is_removed, runs + "and was removed");
+    require(r.is_open() || is_to_the_end(h.what), runs + "and it is over");
+    for (; !r.rounds.empty(); r.rounds.pop_back()) {
+        auto& due = r.rounds.back().due;
+        std::erase_if(due, [](const auto* each) { return each->is_removed; });
+        if (!due.empty() && due.front() == &h) break;
+        require(due.empty() || may_be_cut_short(r, r.rounds.back()), runs + "before another's turn");
+    }
+    if (r.rounds.empty()) return require(false, runs + "out of turn");
+    auto& now = r.rounds.back();
+    require(now.text == text, runs + "with " + detail::printable(text) + " instead of " + detail::printable(now.text));
+    now.due.erase(now.due.begin());
+    count("ran own handlers");
+    if (!now.is_quiet) acts(&r);
+}
+
+/// At rest, all have run.
+inline void application::end_rounds(record& r) {
+    for (auto& one : r.rounds) {
+        for (auto* const h : one.due)
+            require(h->is_removed || may_be_cut_short(r, one), r.id + "'s own handler did not run");
+    }
+    r.rounds.clear();
+    const bool is_gone = r.is_over || !r.peer;
+    for (auto& h : r.own)
+        require(h.alive.expired() == (h.is_removed || is_gone), r.id + "'s own handler is kept, or is not");
+    if (is_gone) r.own.clear();
+    std::erase_if(r.own, [](const auto& h) { return h.is_removed; });
+}
+
 inline void application::act(record* me) {
     ++acts_done_;
     ++depth_;
+    if (has_own_handlers_ && choices_.below(6) == 1) {
+        change_handlers(me);
+        --depth_;
+        return;
+    }
     switch (choices_.below(24)) {
         case 0:
         case 1:

@@ -38,6 +38,25 @@ private:
         }
     }
 
+    /// When the endpoint's handler has ended, however it has, those of the connection have their turn.
+    class then_own {
+    public:
+        then_own(record& r, hears what, std::string_view text, bool is_quiet = false)
+            : of_{r}, round_{what, std::string{text}, is_quiet, {}, what == hears::error && r.is_over} {}
+        then_own(const then_own&) = delete;
+        then_own& operator=(const then_own&) = delete;
+        ~then_own() {
+            for (auto& h : of_.own) {
+                if (h.what == round_.what && !h.is_removed) round_.due.push_back(&h);
+            }
+            if (!round_.due.empty()) of_.rounds.push_back(std::move(round_));
+        }
+
+    private:
+        record& of_;
+        round round_;
+    };
+
     struct failure {
         record* of;
         std::uint32_t id;
@@ -73,6 +92,8 @@ inline void handlers::listen() {
     s.on("e", [this](connection& c, const std::string& data) {
         auto& r = of(c);
         const auto due = heard(r, "event", data);
+        // Whoever asked hears of it when all have run: they add nothing to it.
+        const then_own next{r, hears::event, data, due.asked.has_value()};
         acts_for(r, due);
         if (due.asked) expect_answer(r, *due.asked, 'v', "");
     });
@@ -98,6 +119,14 @@ inline void handlers::listen() {
         if (refuses) return refuse("threes");
         return number % 2 == 1;
     });
+    if (has_own_handlers_) {
+        s.on_any([this](connection& c, const event_view& e) {
+            auto& r = of(c);
+            heard(r, "unhandled", "");
+            const then_own next{r, hears::any, e.data};
+            acts(&r);
+        });
+    }
     s.on_join([this](connection& c, std::string_view room) -> answer<> {
         auto& r = of(c);
         const std::string name{room};
@@ -118,12 +147,15 @@ inline void handlers::listen() {
         return {};
     });
     s.on_message([this](connection& c, message_view m) {
-        heard(of(c), m.is_text ? "text" : "binary", m.data);
-        acts(&of(c));
+        auto& r = of(c);
+        heard(r, m.is_text ? "text" : "binary", m.data);
+        const then_own next{r, hears::message, m.data};
+        acts(&r);
     });
     s.on_ping([this](connection& c, bytes_view data) {
         auto& r = of(c);
         heard(r, "ping", as_text(data));
+        const then_own next{r, hears::ping, as_text(data)};
         // The pong was sent just before, unless one waits already.
         if (!r.pong_waits) {
             expect(r, server_frame(0x8A, as_text(data)), "sent pongs");
@@ -132,8 +164,10 @@ inline void handlers::listen() {
         acts(&r);
     });
     s.on_pong([this](connection& c, bytes_view data) {
-        heard(of(c), "pong", as_text(data));
-        acts(&of(c));
+        auto& r = of(c);
+        heard(r, "pong", as_text(data));
+        const then_own next{r, hears::pong, as_text(data)};
+        acts(&r);
     });
     s.on_drain([this](connection& c) {
         auto& r = of(c);
@@ -145,6 +179,7 @@ inline void handlers::listen() {
         r.was_lagging = false;
         ++r.drains;
         count("drained");
+        const then_own next{r, hears::drain, ""};
         acts(&r);
     });
     s.on_leave([this](connection& c, std::string_view room) {
@@ -163,6 +198,7 @@ inline void handlers::listen() {
         }
         require(r.rooms.erase(name) == 1, r.id + " left " + name + ", and was not in it");
         r.asked_rooms.erase(name);
+        const then_own next{r, hears::leave, name, asked.has_value()};
         if (!asked) return acts(&r);
         // Whoever asked has left, whatever its handler does.
         try {
@@ -181,6 +217,7 @@ inline void handlers::listen() {
         require(e.code.category() == category(), "a report of a foreign category");
         const auto what = static_cast<errc>(e.code.value());
         say(r.id, " reports ", e.code.message());
+        const then_own next{r, hears::error, e.code.message(), true};
         switch (what) {
             case errc::malformed_event: heard(r, "malformed", ""); break;
             case errc::wrong_type:
@@ -281,6 +318,7 @@ inline void handlers::over(connection_type& c, close_code code, std::string_view
     }
     if (const auto found = ids_.find(r.id); found != ids_.end() && found->second == &r) ids_.erase(found);
     r.incoming.clear();
+    const then_own next{r, hears::disconnect, reason};
     acts(&r);
 }
 

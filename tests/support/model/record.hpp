@@ -6,6 +6,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <deque>
+#include <list>
 #include <map>
 #include <memory>
 #include <optional>
@@ -122,6 +123,30 @@ struct bucket {
     }
 };
 
+/// What a connection's own handler hears.
+enum class hears { event, any, message, ping, pong, drain, leave, disconnect, error };
+
+/// Of these also what comes when the connection is over.
+inline bool is_to_the_end(hears what) {
+    return what == hears::leave || what == hears::disconnect || what == hears::error;
+}
+
+struct own_handler {
+    hears what;
+    handler_id id{};
+    bool is_removed = false;
+    std::weak_ptr<int> alive{};
+};
+
+/// Something that the endpoint's handler has heard, and now those of the connection are to hear, in the order they were added.
+struct round {
+    hears what;
+    std::string text;
+    bool is_quiet;  // they do nothing
+    std::vector<own_handler*> due;
+    bool may_be_late = false;  // when the connection is over and its handlers may be gone
+};
+
 struct question;
 
 /// What a client offers of compression, and what it means.
@@ -177,6 +202,9 @@ struct record {
     std::size_t drains = 0;
     std::map<std::uint32_t, question*> open_questions;
     std::uint32_t next_question = 0;
+
+    std::list<own_handler> own;
+    std::vector<round> rounds;  // the innermost last
 
     // Held to a bound. By flood::close: what it may say now. By flood::slow: how much more than the rate was heard lately, and
     // what of its bytes has been handed on for certain.

@@ -144,6 +144,7 @@ protected:
     std::vector<std::pair<record*, connection_handle>> kept_;
     record* connecting_ = nullptr;
     bool connecting_speaks_v1_ = false;
+    bool has_own_handlers_ = false;
     std::string connecting_id_;
     std::size_t connecting_room_ = testing::memory_transport::everything;
     deflate_offer connecting_offer_{""};
@@ -215,6 +216,7 @@ inline void world::compress(choices& c, compression_config& s) {
 
 inline world::world(std::span<const std::uint8_t> bytes, bool traced)
     : choices_{bytes}, settings_{settings(choices_)}, traced_{traced} {
+    has_own_handlers_ = choices_.below_by_last(3) == 1;
     const auto loops = 1 + choices_.below(2);
     settings_.id_generator = [this](const request&) { return connecting_id_; };
     server_.emplace(settings_, loops, choices_.one_in(3));
