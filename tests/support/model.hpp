@@ -181,6 +181,7 @@ inline void model::end_all() {
         for (const auto& s : surveys_) require(s.is_over, "the answers of many are never told");
         require(server_->hub().load()->connections.load() == 0, "connections are not freed");
         require(server_->hub().load()->waiting.load() == 0, "bytes wait for nobody");
+        require(server_->hub().load()->contexts.load() == 0, "contexts are kept for nobody");
         for (std::size_t i = 0; i != server_->loop_count(); ++i)
             require(server_->loop(i).load() == 0, "a loop keeps a stream");
     }
