@@ -131,7 +131,9 @@ inline void hearings::check_held(record& r) {
 }
 
 inline bool hearings::is_full_by_itself(record& r) {
-    if (speaking_ != &r && !slows()) return false;
+    // What is held back comes at any time. Who is cut, because others need the memory, is closed without more.
+    const bool may_be_cut = max_waiting_ != 0 && r.client->stream().is_closed;
+    if (speaking_ != &r && (!slows() || may_be_cut)) return false;
     catch_up(r, true);
     if (r.incoming.empty()) return false;
     const auto& next = r.incoming.front();
