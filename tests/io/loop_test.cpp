@@ -220,9 +220,9 @@ TEST_CASE(
         user_ptr user{new listener};
         int fd = -1;
     };
-    std::vector<each> all(60);
+    std::vector<each> many(60);
     const std::string big(1U << 20U, 'x');
-    for (auto& one : all) {
+    for (auto& one : many) {
         one.fd = b.attach(one.user);
         const core::loop::turn guard{*b.loop};
         while (one.user->transport->send(std::array<core::segment, 1>{big}).sent == big.size()) {
@@ -237,7 +237,7 @@ TEST_CASE(
         }
     };
     std::vector<char> buffer(64 * 1024);
-    for (auto& one : all) {
+    for (auto& one : many) {
         one.user->then = takes_long;
         one.user->writable = takes_long;
         bench::say(one.fd, "hello");
@@ -245,25 +245,25 @@ TEST_CASE(
         }
     }
     // One goes, and one is closed, before the loop comes to them.
-    b.hang_up(all[58].fd);
-    all[0].user->then = [&] {
+    b.hang_up(many[58].fd);
+    many[0].user->then = [&] {
         takes_long();
-        if (auto* const other = std::exchange(all[59].user->transport, nullptr)) other->close(true);
+        if (auto* const other = std::exchange(many[59].user->transport, nullptr)) other->close(true);
     };
     const auto has = [](const each& one, std::string_view what) {
         return one.user->heard.find(what) != std::string::npos;
     };
     CHECK(b.until([&] {
-        return std::all_of(all.begin(), all.begin() + 59, [&](auto& one) { return has(one, "hello"); }) &&
-               std::all_of(all.begin(), all.begin() + 58, [&](auto& one) { return has(one, "<writable>"); }) &&
-               has(all[58], "<end>");
+        return std::all_of(many.begin(), many.begin() + 59, [&](auto& one) { return has(one, "hello"); }) &&
+               std::all_of(many.begin(), many.begin() + 58, [&](auto& one) { return has(one, "<writable>"); }) &&
+               has(many[58], "<end>");
     }));
     CHECK(turns() - before >= 8);
     for (std::size_t i = 0; i != 58; ++i)
-        CHECK(all[i].user->heard.size() == std::string_view{"hello<writable>"}.size());
-    for (std::size_t i = 0; i != 58; ++i) bench::say(all[i].fd, " again");
+        CHECK(many[i].user->heard.size() == std::string_view{"hello<writable>"}.size());
+    for (std::size_t i = 0; i != 58; ++i) bench::say(many[i].fd, " again");
     CHECK(b.until([&] {
-        return std::all_of(all.begin(), all.begin() + 58,
+        return std::all_of(many.begin(), many.begin() + 58,
                            [&](auto& one) { return one.user->heard.ends_with(" again"); });
     }));
 }
