@@ -161,6 +161,7 @@ public:
             ~at_end() { running = false; }
         } guard{running_};
         own_->restart();
+        if (abandoned_) return;  // which stopped it before, or does so yet
         const auto work = boost::asio::make_work_guard(*own_);
         connect(nullptr);
         for (;;) {
@@ -219,6 +220,7 @@ public:
                 state.loop_->post_to_strand([self = s] { self->say_goodbye(); });
             } catch (...) {
                 // No memory for it: it goes without a word. Whoever waits for the thread would wait for ever.
+                state.abandoned_ = true;
                 if (state.own_) state.own_->stop();
             }
         }
@@ -701,6 +703,7 @@ private:
     std::shared_ptr<io::tls_layer> tls_;  // null: none
     std::vector<std::string> offered_;
     std::atomic<bool> running_{false};
+    std::atomic<bool> abandoned_{false};
     bool stays_ = false;  // in its own thread, until the client goes
     std::thread thread_;
     std::mutex thread_mutex_;
