@@ -204,6 +204,48 @@ TEST_CASE("what comes while a peer is slowed waits outside, and nothing is lost 
     }
 }
 
+TEST_CASE(
+    "what is held back counts for max_total_message_bytes: past it 1013, and all is given back as it is handed on") {
+    // Half a mebibyte of each was held and counted for nothing, and moved at every tick.
+    config settings{.max_message_size = 100, .max_messages_per_second = 100, .message_burst = 1};
+    settings.listener.max_total_message_bytes = 4000;
+    scripted_server server{settings};
+    diary seen{server};
+    const auto& all_held = server.hub().load()->messages;
+    auto& anna = server.connect("anna");
+    const auto many = numbers(0, 300);
+    REQUIRE(many.size() > 2000);
+    REQUIRE(many.size() < 4000);
+    anna.sends(many);
+    const auto before = all_held.taken();
+    CHECK(before > many.size() - 20);
+    CHECK(before < many.size());
+
+    auto& ben = server.connect("ben");
+    ben.sends(many);
+    CHECK(ben.heard() == "close(1013 messages over max_total_message_bytes)");
+    CHECK(of(server).closed.messages_full == 1);
+    CHECK(all_held.taken() == before);
+
+    auto last = before;
+    for (int i = 0; i != 29; ++i) {
+        server.pass(100ms);
+        CHECK(all_held.taken() < last);
+        last = all_held.taken();
+    }
+    for (int i = 0; i != 500 && last != 0; ++i) {
+        server.pass(20ms);
+        last = all_held.taken();
+    }
+    CHECK(last == 0);
+    CHECK(anna.heard() == "");
+    anna.sends(many);
+    CHECK(all_held.taken() > 2000);
+    anna.vanishes();
+    CHECK(all_held.taken() == 0);
+    CHECK(anna.stream().misuse + ben.stream().misuse == "");
+}
+
 TEST_CASE("bytes are bounded to the byte, within a frame too") {
     scripted_server server{{.max_message_size = 100'000, .max_bytes_per_second = 1000, .byte_burst = 300}};
     echo(server);

@@ -84,6 +84,9 @@ private:
     /// Hands on what may be, and answers the rest.
     std::span<char> hand_on(std::span<char> bytes);
     void hold(std::span<char> rest);
+
+    /// So much is held now, of max_total_message_bytes. False, and as before: there is no room for that.
+    bool count(std::size_t bytes) noexcept;
     void look_after_wants() noexcept { has_wants_ = !holding_ && transport_ != nullptr && peer_->has_wants(); }
     void schedule();
 
@@ -101,6 +104,8 @@ private:
     token_bucket byte_tokens_;
     frame_position at_;
     std::string held_;
+    std::size_t held_at_ = 0;  // what is before has been handed on
+    std::size_t counted_ = 0;
     bool holding_ = false;
     bool end_waits_ = false;
 };

@@ -51,6 +51,7 @@ ARKE_COLD_INLINE flood_guard::flood_guard(const peer_ptr& p)
 ARKE_COLD_INLINE flood_guard::~flood_guard() {
     // The loop has ended without a word: a handle may keep the peer longer than the loop's timers.
     if (transport_ != nullptr) peer_->cancel();
+    count(0);
 }
 
 ARKE_COLD_INLINE std::size_t flood_guard::take(std::span<const char> bytes) noexcept {
@@ -92,8 +93,24 @@ ARKE_COLD_INLINE std::span<char> flood_guard::hand_on(std::span<char> bytes) {
 }
 
 ARKE_COLD_INLINE void flood_guard::on_bytes(std::span<char> bytes) {
-    if (const auto rest = hand_on(bytes); !rest.empty()) hold(rest);
+    if (auto rest = hand_on(bytes); !rest.empty()) {
+        if (count(rest.size())) {
+            hold(rest);
+        } else {
+            peer_->close(close_code::try_again_later, "messages over max_total_message_bytes", errc::messages_full);
+            hand_on(rest);  // all of it
+        }
+    }
     look_after_wants();
+}
+
+ARKE_COLD_INLINE bool flood_guard::count(std::size_t bytes) noexcept {
+    auto* const budget = peer_->owner().limits().budget;
+    if (budget == nullptr) return true;
+    if (bytes > counted_ && !budget->take(bytes - counted_)) return false;
+    if (bytes < counted_) budget->give_back(counted_ - bytes);
+    counted_ = bytes;
+    return true;
 }
 
 ARKE_COLD_INLINE void flood_guard::hold(std::span<char> rest) {
@@ -118,15 +135,21 @@ ARKE_COLD_INLINE void flood_guard::on_timer(millis) {
     if (!holding_ || transport_ == nullptr) return;
     // The peer may be closed meanwhile.
     auto held = std::move(held_);
-    const auto rest = hand_on({held.data(), held.size()});
+    const auto rest = hand_on(std::span<char>{held}.subspan(held_at_));
     if (transport_ == nullptr) return;
+    count(rest.size());
+    held_at_ = held.size() - rest.size();
     if (!rest.empty()) {
-        held.erase(0, held.size() - rest.size());
+        // It goes by little at a time, and moves when half of it is gone.
+        if (held_at_ >= rest.size()) {
+            held = std::string{rest.data(), rest.size()};
+            held_at_ = 0;
+        }
         held_ = std::move(held);
         return schedule();
     }
     holding_ = false;
-    held_ = {};
+    held_at_ = 0;
     look_after_wants();
     transport_->pause_reads(false);
     if (end_waits_ && transport_ != nullptr) peer_->tell<&stream_user::on_end>(error_code{});
@@ -157,6 +180,7 @@ ARKE_COLD_INLINE void flood_guard::on_end(error_code why) {
 
 ARKE_COLD_INLINE void flood_guard::close(bool reset) {
     cancel();
+    count(0);
     if (auto* t = std::exchange(transport_, nullptr)) t->close(reset);
 }
 
