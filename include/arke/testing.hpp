@@ -67,6 +67,12 @@ public:
         return true;
     }
 
+    /// Nothing is done any more.
+    void end() {
+        end_posts();
+        drop_late();
+    }
+
     /// Lets milliseconds pass. The alarm goes off when it is due, and alarms that follow from it.
     void pass(core::millis time) {
         const auto until = time_ + time;
@@ -687,7 +693,7 @@ public:
 protected:
     /// Ends everything, once.
     void shut_down() {
-        for (auto& l : loops_) l->end_posts();
+        for (auto& l : loops_) l->end();
         for (auto& c : clients_) {
             if (c.stream_) c.stream_->drop();
         }

@@ -123,7 +123,7 @@ struct listener_config {
     /// Counted are messages, as in max_outbox_bytes, and of HTTP what an answer, a part of a file, and requests that wait behind it take
     /// from 4 KiB on. What has left them for the transport is not, as what the kernel has taken is
     /// not: of a TLS connection 32 KiB that are encrypted already, and beside them what TLS has to say itself, 256 KiB at most and
-    /// mostly none; of an adopted stream that is no socket 64 KiB.
+    /// mostly none, and while HTTP requests wait behind one, what has come of them at once, 128 KiB at most; of an adopted stream that is no socket 64 KiB.
     std::size_t max_total_outbox_bytes = 1024UL * 1024 * 1024;
 
     /// Connections that the kernel may hold for us before accept. The kernel's own limit also applies.
@@ -147,8 +147,9 @@ struct listener_config {
     /// a proxy keep strangers away.
     std::string metrics_path{};
 
-    /// The receive buffer that all connections of a loop share, in bytes. At least 4 KiB. Where handlers take long, less is read
-    /// at once; with loop_kind::io_uring, less is served at once.
+    /// The receive buffer that all connections of a loop share, in bytes. At least 4 KiB. Of it 128 KiB at most are read at once from
+    /// one connection, the rest of a large message apart, and where handlers take long, less; with loop_kind::io_uring, as much is
+    /// served at once.
     std::size_t read_buffer_size = 512 * 1024;
 
     /// What a loop gathers for its connections within a turn before it sends, in bytes. At least 1 KiB. Larger messages
@@ -197,8 +198,8 @@ struct listener_config {
     /// How many may come at once after a silence. 0: as many as in a second.
     std::size_t handshake_burst = 0;
 
-    /// Bytes that have come of messages which are not whole yet, of all connections together. One more: close 1013 to its sender. One
-    /// message alone may have max_message_size, however small this is.
+    /// Bytes that have come of messages which are not whole yet, and those that flood::slow holds back, of all connections together.
+    /// One more: close 1013 to its sender. One message alone may have max_message_size, however small this is.
     std::size_t max_total_message_bytes = 256UL * 1024 * 1024;
 
     /// Bytes that all connections together may keep by compression_config's context takeover, each counted with what it may come to from

@@ -13,6 +13,7 @@
 #include <algorithm>
 #include <atomic>
 #include <cstddef>
+#include <deque>
 #include <memory>
 #include <mutex>
 #include <utility>
@@ -180,6 +181,13 @@ public:
     }
     void retire(std::shared_ptr<const void> thing) { retired_things_.push_back(std::move(thing)); }
 
+    /// Has go_on() called in a later turn, when others have had theirs. In a turn.
+    void go_on_later(stream_user_ptr user);
+
+    /// What has taken so long, in ticks(), leaves the rest to the next turn, and the io_context has its own: timers, signals and the work
+    /// of others wait for that. Some milliseconds.
+    static constexpr std::uint64_t long_round = 10'000'000;
+
     /// What waits for those of this loop who lag. In a turn.
     backlogs& waiting() noexcept { return waiting_; }
 
@@ -239,7 +247,12 @@ public:
     }
 
 protected:
-    /// Has a turn begin soon. Any thread; called with the inbox locked, so that it never comes after end_posts().
+    /// For the end: no turn, no upcalls.
+    void drop_late() noexcept {
+        while (!late_.empty()) late_.pop_front();
+    }
+
+    /// Has a turn begin soon. Any thread; for a post it is called with the inbox locked, so that it never comes after end_posts().
     virtual void wake() = 0;
 
     /// Whether the caller runs in something that the executor runs.
@@ -256,10 +269,14 @@ protected:
     void advance_timers() {
         alarm_ = timing_wheel::never;
         // A great many that come due at once are served in parts, between which sockets are.
-        constexpr std::size_t most_in_a_turn = 4096;
-        wheel_.advance(
-            now_, [this](timer_entry& entry) { static_cast<stream_user&>(entry).tell<&stream_user::on_timer>(now_); },
-            most_in_a_turn);
+        constexpr std::size_t part = 64;
+        const auto began = ticks();
+        do {
+            wheel_.advance(
+                now_,
+                [this](timer_entry& entry) { static_cast<stream_user&>(entry).tell<&stream_user::on_timer>(now_); },
+                part);
+        } while (wheel_.next() <= now_ && ticks() - began < long_round);
     }
 
 private:
@@ -282,6 +299,7 @@ private:
 
     void begin_turn();
     void end_turn();
+    void serve_late() noexcept;
 
     constinit inline static thread_local loop* current_ = nullptr;
 
@@ -299,6 +317,7 @@ private:
     using retired = std::unique_ptr<void, void (*)(void*)>;
     std::vector<retired> retired_;
     std::vector<std::shared_ptr<const void>> retired_things_;
+    std::deque<stream_user_ptr> late_;
     backlogs waiting_;
     std::atomic<bool> relief_asked_{false};
     std::atomic<std::size_t> load_{0};

@@ -7,8 +7,8 @@ namespace arke::core {
 ARKE_INLINE void loop::begin_turn() {
     now_ = read_clock();
     turn_began_ = mark_ = ticks();
+    if (!has_posts_.load(std::memory_order_relaxed) && late_.empty()) return;
     // What was posted comes first: a thread that posts and then finds itself on this loop must not overtake itself.
-    if (!has_posts_.load(std::memory_order_relaxed)) return;
     {
         const std::lock_guard lock{inbox_mutex_};
         running_.swap(inbox_);
@@ -24,7 +24,35 @@ ARKE_INLINE void loop::begin_turn() {
         }
     }
     running_.clear();
+    if (!late_.empty()) serve_late();
     mark_ = ticks();
+}
+
+ARKE_COLD_INLINE void loop::go_on_later(stream_user_ptr user) {
+    late_.push_back(std::move(user));
+    if (late_.size() != 1) return;
+    try {
+        wake();
+    } catch (...) {
+        late_.pop_back();
+        throw;
+    }
+}
+
+// A post for each would be served whole in one turn, and none of it after end_posts().
+ARKE_COLD_INLINE void loop::serve_late() noexcept {
+    const auto began = ticks();
+    for (auto left = late_.size(); left != 0 && ticks() - began < long_round; --left) {
+        const auto user = std::move(late_.front());
+        late_.pop_front();
+        user->tell<&stream_user::go_on>();
+    }
+    if (late_.empty()) return;
+    try {
+        wake();
+    } catch (...) {
+        // The next turn serves them, whatever it is for.
+    }
 }
 
 ARKE_INLINE void loop::end_turn() {

@@ -71,6 +71,9 @@ public:
     /// There is room again after a short send.
     virtual void on_writable() = 0;
 
+    /// What loop::go_on_later() was asked for.
+    virtual void go_on() {}
+
     /// Whether it does nothing any more but wait for its end.
     virtual bool is_ending() const noexcept { return false; }
 

@@ -55,6 +55,7 @@ public:
     void on_end(error_code why) override;
     void on_timer(core::millis now) override;
     void on_stop() override;
+    void go_on() override;
     void cut_too_slow() override;
 
 private:

@@ -544,14 +544,14 @@ ARKE_COLD_INLINE void session::flush() {
 
 ARKE_COLD_INLINE void session::go_on_later() {
     if (std::exchange(goes_on_, true)) return;
-    loop_->post([self = boost::intrusive_ptr<session>{this}] {
-        self->goes_on_ = false;
-        if (self->transport_ == nullptr) return;
-        self->guarded([&] {
-            self->flush();
-            self->after_flush();
-        });
-    });
+    loop_->go_on_later(this);
+}
+
+ARKE_COLD_INLINE void session::go_on() {
+    goes_on_ = false;
+    if (transport_ == nullptr) return;
+    flush();
+    after_flush();
 }
 
 ARKE_COLD_INLINE void session::on_writable() {

@@ -187,6 +187,9 @@ public:
     /// At least 1 KiB.
     std::size_t bytes(std::size_t most) const noexcept { return std::min(most, std::size_t{1024} << step_); }
 
+    /// A share grows by what costs little, and what comes next may cost much: no more than 128 KiB are served before that is known.
+    static constexpr std::uint8_t last_step = 7;
+
     /// Around the serving of what was read. `is_full`: it was as much as it may be, so there is probably more. `most`: as for
     /// bytes().
     class serving {
@@ -216,7 +219,7 @@ public:
 private:
     ARKE_COLD void note(std::chrono::nanoseconds took, bool is_full, std::size_t most) noexcept {
         if (took < std::chrono::microseconds{500}) {
-            if (is_full && step_ != 15 && std::size_t{1024} << step_ < most) ++step_;
+            if (is_full && step_ != last_step && std::size_t{1024} << step_ < most) ++step_;
         } else {
             for (auto enough = std::chrono::milliseconds{2}; took > enough && step_ != 0; enough *= 2) --step_;
         }
@@ -331,6 +334,7 @@ public:
     /// Ends everything this loop has with the io_context. While no thread runs the io_context, or on the loop.
     virtual void shut_down() {
         end_posts();
+        drop_late();
         for (auto* s : std::exchange(streams_, {})) {
             remove_load();
             s->drop();
@@ -340,10 +344,6 @@ public:
         const std::lock_guard lock{strand_mutex_};
         strand_.reset();
     }
-
-    /// A round that has taken so long, in core::ticks(), leaves the rest to the next, and the io_context has its turn: timers, signals
-    /// and the work of others wait for that. Some milliseconds.
-    static constexpr std::uint64_t long_round = 10'000'000;
 
     static core::millis clock_now() noexcept {
         return std::chrono::duration_cast<std::chrono::milliseconds>(
@@ -360,10 +360,18 @@ protected:
     /// Who uses the loop's own sockets.
     virtual void add_users(std::vector<core::stream_user_ptr>& to) const = 0;
 
+    // Once at a time: turns that begin by themselves empty the inbox too, and what posts again would add one wake-up for each.
     void wake() override {
-        post_to_strand([self = ref(this)] {
-            if (self->strand_) const turn guard{*self};
-        });
+        if (wakes_.exchange(true)) return;
+        try {
+            post_to_strand([self = ref(this)] {
+                self->wakes_ = false;
+                if (self->strand_) const turn guard{*self};
+            });
+        } catch (...) {
+            wakes_ = false;
+            throw;
+        }
     }
 
     bool is_running_here() const noexcept override {
@@ -389,6 +397,7 @@ private:
     mutable std::mutex strand_mutex_;  // only shut_down() changes it; a strand must not outlive its io_context
     std::optional<strand_type> strand_;
     std::optional<own_timer> timer_;
+    std::atomic<bool> wakes_{false};
     std::vector<foreign_stream*> streams_;
 };
 

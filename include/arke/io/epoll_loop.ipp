@@ -78,6 +78,7 @@ public:
             if (count < 0 && (errno == EAGAIN || errno == EWOULDBLOCK)) return;
             const error_code why = count == 0 ? error_code{} : error_code{errno, boost::system::system_category()};
             user_->tell<&core::stream_user::on_end>(why);
+            loop_.note_served();
             return;
         }
         auto taken = static_cast<std::size_t>(count);
@@ -221,6 +222,7 @@ ARKE_INLINE void epoll_loop::add_users(std::vector<core::stream_user_ptr>& to) c
 }
 
 ARKE_INLINE void epoll_loop::shut_down() {
+    waiting().clear();
     for (auto* s : std::exchange(ready_, {})) {
         if (!s->is_open()) intrusive_ptr_release(s);
     }

@@ -786,6 +786,7 @@ ARKE_INLINE void io_uring_loop::add_users(std::vector<core::stream_user_ptr>& to
 }
 
 ARKE_INLINE void io_uring_loop::shut_down() {
+    waiting().clear();
     if (open_) {
         // The ring ends some time after it is closed, and until then a receive may still be filled, where one runs in the
         // thread that made it. Without memory it cannot. Where the ring belongs to another thread, only that one's calls could.
@@ -1085,9 +1086,9 @@ ARKE_INLINE bool io_uring_loop::run_round() {
     {
         const turn guard{*this};
         ++round_;
-        auto began = core::ticks();
+        auto began = mark();
         const auto end = std::min(completions_.size(), next_ + completions_per_round);
-        while (next_ < end && (next_ % 16 != 0 || core::ticks() - began < long_round)) {
+        while (next_ < end && mark() - began < long_round && (next_ % 16 != 0 || core::ticks() - began < long_round)) {
             const auto c = completions_[next_++];
             handle(c);
         }

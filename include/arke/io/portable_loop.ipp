@@ -199,6 +199,7 @@ ARKE_INLINE void portable_loop::add_users(std::vector<core::stream_user_ptr>& to
 }
 
 ARKE_INLINE void portable_loop::shut_down() {
+    waiting().clear();
     for (auto* s : std::exchange(sockets_, {})) s->drop();
     asio_loop::shut_down();
 }
