@@ -11,6 +11,7 @@
 #include <string>
 #include <string_view>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include <boost/asio/use_future.hpp>
@@ -135,9 +136,14 @@ TEST_CASE("two hundred clients of a server that is killed and started again all 
         each.c->join("room");
         each.c->connect();
     }
+    clock::duration longest_stall{};
     const auto run_until = [&](auto&& holds) {
         const auto end = clock::now() + patience;
-        while (!holds() && clock::now() < end) context.run_one_for(20ms);
+        for (auto now = clock::now(); !holds() && now < end;) {
+            context.run_one_for(20ms);
+            const auto before = std::exchange(now, clock::now());
+            longest_stall = std::max(longest_stall, now - before);
+        }
         return holds();
     };
     const auto every = [&](auto&& holds) { return std::all_of(all.begin(), all.end(), holds); };
@@ -157,6 +163,7 @@ TEST_CASE("two hundred clients of a server that is killed and started again all 
 
     net.start();
     const auto begin = clock::now();
+    longest_stall = {};
     REQUIRE(run_until([&] { return (*net).members("room").size() == many; }));
     (*net).to("room").emit("tick", 2);
     REQUIRE(run_until([&] { return every([](const one& o) { return o.heard.size() == 2; }); }));
@@ -183,6 +190,8 @@ TEST_CASE("two hundred clients of a server that is killed and started again all 
         most = std::max(most, count);
     }
     std::cout << std::endl;
+    // Where the machine stood still for a while, they come when it goes on.
+    if (longest_stall > 200ms) return;
     CHECK(histogram.size() >= 4);
     CHECK(most <= many / 2);
 }
