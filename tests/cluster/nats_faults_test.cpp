@@ -18,6 +18,7 @@
 #include "tests/support/backplane_peer.hpp"
 #include "tests/support/broker.hpp"
 #include "tests/support/catch.hpp"
+#include "tests/support/client.hpp"
 #include "tests/support/nats_scene.hpp"
 #include "tests/support/raw_server.hpp"
 #include "tests/support/sanitizer.hpp"
@@ -192,7 +193,11 @@ TEST_CASE("nats: the servers of a cluster name each other, and one that dies is 
     const auto route = route_of(first);
     const auto second = broker::nats({"--cluster", "nats://127.0.0.1:-1", "--cluster_name", "c", "--routes", route});
     backplane_peer other{nats_backplane{second.url()}};
-    REQUIRE(other.until([&] { return first.log().find("Route connection created") != std::string::npos; }));
+    // What the first greets with names the second: a moment after their connection is there.
+    REQUIRE(other.until([&] {
+        return raw_client{first.port()}.read_until("\r\n").find(":" + std::to_string(second.port())) !=
+               std::string::npos;
+    }));
     REQUIRE(other.subscribed_to({"a"}));
     backplane_peer peer{nats_backplane{quick_nats(first.url())}};
     REQUIRE(peer.subscribed_to({"b"}));
