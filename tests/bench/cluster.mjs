@@ -16,7 +16,8 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
 
-import { freePort, isPinned, isThere, run, runLoad, startServer } from "./process.mjs";
+import { freePort } from "../support/free_port.mjs";
+import { isPinned, isThere, run, runLoad, startServer } from "./process.mjs";
 import { align, describeMachine, median } from "./report.mjs";
 
 const { values: options, positionals: [arkeServer, load] } = parseArgs({

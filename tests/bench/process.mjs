@@ -1,7 +1,8 @@
 // Starts servers and the load generator, pinned to processors of their own, and ends them by their process id.
 import { spawn } from "node:child_process";
 import { existsSync, readdirSync, readFileSync, readlinkSync } from "node:fs";
-import { createServer } from "node:net";
+
+import { freePort } from "../support/free_port.mjs";
 
 const started = new Set();
 process.on("exit", () => started.forEach((child) => child.kill("SIGKILL")));
@@ -24,16 +25,6 @@ const [serverProcessor, loadProcessor] = allowedProcessors();
 export const isPinned = loadProcessor !== undefined;
 
 const pinned = (processor, command) => (isPinned ? ["taskset", "-c", String(processor), ...command] : command);
-
-export function freePort() {
-  return new Promise((resolve, reject) => {
-    const probe = createServer().on("error", reject);
-    probe.listen(0, "127.0.0.1", () => {
-      const { port } = probe.address();
-      probe.close(() => resolve(port));
-    });
-  });
-}
 
 const linesOf = (file) => {
   try {

@@ -18,8 +18,8 @@ if (!binary) {
     process.exit(2);
 }
 
-const patience = 10_000; // ms for one thing to appear
-const limit = 60_000; // ms for all of it
+const patience = 20_000; // ms for one thing to appear
+const limit = 150_000; // ms for all of it
 const phone = { width: 390, height: 844 };
 const desktop = { width: 1280, height: 800 };
 const path = process.env.CHROMIUM ?? ["/usr/bin/chromium", "/usr/bin/chromium-browser", "/usr/bin/google-chrome"].find(existsSync);

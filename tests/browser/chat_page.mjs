@@ -17,7 +17,7 @@ export function launch(env = {}) {
 /** A visitor with a browser of their own, connected and in the lobby. */
 export async function visit(browser, url, name) {
     const page = await (await browser.newContext()).newPage();
-    page.setDefaultTimeout(10_000);
+    page.setDefaultTimeout(20_000);
     const sockets = [];
     const errors = [];
     page.on("websocket", (socket) => sockets.push(socket.url()));

@@ -23,7 +23,7 @@ let browser;
 async function open() {
     const context = await browser.newContext();
     const page = await context.newPage();
-    page.setDefaultTimeout(10_000);
+    page.setDefaultTimeout(20_000);
     page.on("pageerror", error => errors.push(error.message));
     const origin = server.url.replace("ws://", "http://").replace("/ws", "");
     await page.route("**/arke.mjs", route => route.fulfill({

@@ -29,6 +29,19 @@ const next = (ws, add, ...args) => within(10_000, `${add} ${args}`, new Promise(
 const outcome = promise => promise.then(value => `answer ${value}`, error => `${error.code}: ${error.message}`);
 const wait = ms => new Promise(resolve => setTimeout(resolve, ms));
 
+/** The longest time that this process stood still, from now on until it is asked. */
+function standstill() {
+    let [longest, last] = [0, Date.now()];
+    const look = setInterval(() => {
+        longest = Math.max(longest, Date.now() - last - 20);
+        last = Date.now();
+    }, 20);
+    return () => {
+        clearInterval(look);
+        return longest;
+    };
+}
+
 const checks = {
     async "arke.v1 is what they speak, with a token in a subprotocol and a query too"() {
         const ws = connect({ protocols: async () => ["token.abc"], query: { token: "abc" } });
@@ -123,7 +136,7 @@ const checks = {
     },
 
     async "a server that says nothing any more is noticed, and found again when it speaks"() {
-        const ws = connect({ idle: 100, timeout: 1000, minDelay: 10, maxDelay: 100 });
+        const ws = connect({ idle: 100, timeout: 3000, minDelay: 10, maxDelay: 100 });
         await next(ws, "OnConnect");
         await wait(150);
         assert.equal(ws.state, "open"); // it was asked, and has answered
@@ -161,10 +174,12 @@ const checks = {
             assert.equal(ws.Emit("count", `${n} volatile`, { volatile: true }), false);
             return ws.Ask("text", `${n}`);
         });
+        const stood = standstill();
         await wait(1_500); // some have failed once or twice by then
         const restarted = Date.now();
         await server.start();
         const times = (await within(45_000, "all return", Promise.all(returned))).map(time => time - restarted);
+        const still = stood();
         assert.deepEqual(await Promise.all(waiting), clients.map(({ n }) => String(n)));
         await Promise.all(clients.map(({ ws }) => ws.Join("news")));
         await server.signal("SIGTERM"); // and all that it has printed is read
@@ -176,8 +191,13 @@ const checks = {
             const count = bins.get(bin) ?? 0;
             console.log(`    ${String(bin * 250).padStart(6)} ms ${String(count).padStart(4)} ${"#".repeat(count)}`);
         }
-        assert.ok(Math.max(...bins.values()) <= 100, "half of them came within a quarter of a second");
-        assert.ok(Math.max(...times) - Math.min(...times) > 500, "they came all at once");
+        // Clients whose times have come while nothing ran come in one moment, which says nothing of the times.
+        if (still < 200) {
+            assert.ok(Math.max(...bins.values()) <= 100, "half of them came within a quarter of a second");
+            assert.ok(Math.max(...times) - Math.min(...times) > 500, "they came all at once");
+        } else {
+            console.log(`    not judged: the machine stood still for ${still} ms`);
+        }
 
         const expected = clients.flatMap(({ n }) => [`${n} before`, `${n} meanwhile`, `${n} in time`]);
         assert.deepEqual(server.counted.sort(), expected.sort());

@@ -4,6 +4,7 @@ import { mkdtempSync, rmSync } from "node:fs";
 import net from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { freePort } from "./free_port.mjs";
 import { within } from "./program.mjs";
 
 const commands = {
@@ -26,14 +27,6 @@ function accepts(port) {
         socket.on("connect", () => resolve(true)).on("error", () => resolve(false)).on("close", () => resolve(false));
         socket.on("connect", () => socket.destroy());
     });
-}
-
-async function freePort() {
-    const probe = net.createServer();
-    await new Promise((resolve, reject) => probe.on("error", reject).listen(0, "127.0.0.1", resolve));
-    const { port } = probe.address();
-    await new Promise((resolve) => probe.close(resolve));
-    return port;
 }
 
 export class Broker {
