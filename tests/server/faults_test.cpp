@@ -5,6 +5,7 @@
 #include <atomic>
 #include <chrono>
 #include <cstddef>
+#include <cstdlib>
 #include <ctime>
 #include <memory>
 #include <string>
@@ -441,12 +442,16 @@ TEST_CASE("the wall clock jumps a day either way, and no deadline comes for it, 
     running_server hasty{quiet(server.net->loop(), {.pong_timeout = 150ms, .ping_period = 50ms})};
     hasty.start();
     raw_client page{server.port()};
-    const auto date = [&] { return page.get("/nothing")["date"]; };
-    const auto today = date();
+    const auto date = [&] {
+        std::tm told{};
+        const std::string text = page.get("/nothing")["date"];
+        CHECK(::strptime(text.c_str(), "%a, %d %b %Y %H:%M:%S GMT", &told) != nullptr);
+        return ::timegm(&told);
+    };
     constexpr std::time_t day = 86'400;
     for (const auto error : {day, -day, std::time_t{0}}) {
         clock_error = error;
-        CHECK((date().substr(0, 16) == today.substr(0, 16)) == (error == 0));
+        CHECK(std::abs(date() - ::time(nullptr)) < day / 2);
         // Somebody comes, and is cut for silence as on any day.
         raw_client silent{hasty.port()};
         silent.send(upgrade_request());
