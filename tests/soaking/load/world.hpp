@@ -52,6 +52,9 @@ struct world {
     /// The number of the newest message of the busy room that a reader who keeps up has heard.
     std::uint64_t metronome = 0;
 
+    /// How late the server must have been once, if what was seen is to be right. The canary tells whether it was.
+    milliseconds server_must_have_been_late{0};
+
     std::uint64_t faults = 0;
     std::vector<std::string> fault_texts{};
 
