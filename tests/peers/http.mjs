@@ -13,7 +13,8 @@ process.on("exit", () => running.forEach((child) => child.kill("SIGKILL")));
 
 /** What curl prints, and what it says of the connection. */
 function run(args, input = "") {
-    const child = spawn(curl, ["--silent", "--verbose", "--max-time", "20", "--noproxy", "*", ...args]);
+    // It would not wait for 100 Continue longer than a second, and who has the body says it no more.
+    const child = spawn(curl, ["--silent", "--verbose", "--max-time", "20", "--expect100-timeout", "20", "--noproxy", "*", ...args]);
     running.add(child);
     const [out, said] = [[], []];
     child.stdout.on("data", (data) => out.push(data));
