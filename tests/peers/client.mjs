@@ -2,6 +2,7 @@
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
 import { createRequire } from "node:module";
+import { createInterface } from "node:readline";
 import { fileURLToPath } from "node:url";
 import { within } from "../support/program.mjs";
 
@@ -14,7 +15,7 @@ async function check(peer, url) {
     process.on("exit", () => child.kill("SIGKILL"));
     let said = "";
     child.stderr.on("data", (data) => { said += data; });
-    const code = await within(60_000, `the checks with ${peer}`, new Promise((resolve) => child.on("exit", resolve)));
+    const code = await within(60_000, `the checks with ${peer}`, new Promise((resolve) => child.on("close", resolve)));
     assert.equal(`${code} ${said}`, "0 ", peer);
     console.log(`passed: ${peer}`);
 }
@@ -23,8 +24,9 @@ if (python) {
     const script = fileURLToPath(new URL("./echo_server.py", import.meta.url));
     const child = spawn(python, [script], { stdio: ["pipe", "pipe", "inherit"] });
     process.on("exit", () => child.kill("SIGKILL"));
-    const line = await within(20_000, "websockets listens", new Promise((resolve) => child.stdout.once("data", resolve)));
-    await check("Python's websockets", String(line).trim());
+    const url = await within(20_000, "websockets listens",
+        new Promise((resolve) => createInterface({ input: child.stdout }).once("line", resolve)));
+    await check("Python's websockets", url);
     child.stdin.end();
 } else {
     const server = new WebSocketServer({
@@ -34,8 +36,8 @@ if (python) {
         handleProtocols: (offered) => (offered.has("chat") ? "chat" : false),
     });
     const closes = [];
-    server.on("connection", (socket) => {
-        socket.on("close", (code, reason) => closes.push(`${code} ${reason}`));
+    const three = new Promise((resolve) => server.on("connection", (socket) => {
+        socket.on("close", (code, reason) => closes.push(`${code} ${reason}`) === 3 && resolve());
         socket.on("message", (data, isBinary) => {
             const text = isBinary ? "" : String(data);
             if (text === "fragments") {
@@ -53,9 +55,10 @@ if (python) {
                 socket.send(isBinary ? data : text);
             }
         });
-    });
+    }));
     await within(5_000, "ws listens", new Promise((resolve) => server.on("listening", resolve)));
     await check("npm's ws", `ws://localhost:${server.address().port}/`);
+    await within(10_000, "three closes", three); // the client's end may be seen before that of its connection
     assert.deepEqual(closes.slice(0, 3), ["1006 ", "4002 ", "4001 au revoir é"]);
 }
 process.exit(0);

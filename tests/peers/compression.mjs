@@ -80,7 +80,7 @@ for (const options of [[], ["send_takeover", "receive_takeover"], ["send_takeove
         const child = spawn(peer, ["connect", `ws://localhost:${server.address().port}/`, ...options], { stdio: ["ignore", "inherit", "pipe"] });
         let said = "";
         child.stderr.on("data", (data) => { said += data; });
-        const code = await within(20_000, "the client", new Promise((resolve) => child.on("exit", resolve)));
+        const code = await within(20_000, "the client", new Promise((resolve) => child.on("close", resolve)));
         assert.equal(`${code} ${said}`, "0 ", `client ${options.join(" ")}, ws ${JSON.stringify(combination)}`);
         server.close();
     }
@@ -93,7 +93,16 @@ async function answer(port, offer) {
     const socket = net.connect(port, "127.0.0.1");
     socket.write(`GET / HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n`
         + `Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Extensions: ${offer}\r\n\r\n`);
-    const head = String(await within(5_000, "an answer", new Promise((resolve) => socket.once("data", resolve))));
+    let head = "";
+    await within(10_000, "an answer", new Promise((resolve, reject) => {
+        const hear = (data) => {
+            head += data;
+            if (!head.includes("\r\n\r\n")) return;
+            socket.off("data", hear);
+            resolve();
+        };
+        socket.on("data", hear).on("error", reject);
+    }));
     return { socket, status: head.slice(9, 12), extensions: /^Sec-WebSocket-Extensions: (.*)\r$/im.exec(head)?.[1] ?? "" };
 }
 

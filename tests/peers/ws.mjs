@@ -23,7 +23,7 @@ const checks = {
         client.socket.ping("now");
         client.socket.send("parts ", { fin: false });
         client.socket.send("here", { fin: true });
-        assert.equal(String(await within(5_000, "the pong", pong)), "now");
+        assert.equal(String(await within(10_000, "the pong", pong)), "now");
         assert.equal(await client.next(), "three parts here");
         await client.end();
     },
@@ -31,7 +31,7 @@ const checks = {
     async "a close code and its reason come back"(url) {
         const client = await Client.open(url);
         client.socket.close(4001, "au revoir é");
-        assert.equal((await within(5_000, "the close", client.closed)).code, 4001);
+        assert.equal((await within(10_000, "the close", client.closed)).code, 4001);
     },
 
     async "an extension that is offered and not known is left out"(url) {
@@ -60,17 +60,17 @@ const checks = {
 
     async "a browser's page of another origin is refused"(url) {
         const stranger = new WebSocket(url, { origin: "https://evil.example" });
-        const error = await within(5_000, "the refusal", new Promise((resolve) => stranger.on("error", resolve)));
+        const error = await within(10_000, "the refusal", new Promise((resolve) => stranger.on("error", resolve)));
         assert.match(error.message, /403/);
         const own = new WebSocket(url, { origin: url.replace("ws:", "http:").replace(/\/$/, "") });
-        await within(5_000, "the accept", new Promise((resolve, reject) => own.on("open", resolve).on("error", reject)));
+        await within(10_000, "the accept", new Promise((resolve, reject) => own.on("open", resolve).on("error", reject)));
         own.terminate();
     },
 
     async "the end of the server is told"(url, server) {
         const client = await Client.open(url);
         await server.stop();
-        assert.equal((await within(5_000, "the close", client.closed)).code, 1001);
+        assert.equal((await within(10_000, "the close", client.closed)).code, 1001);
     },
 };
 
