@@ -1,11 +1,12 @@
 // Drives one example from outside, as its first user would: node drive.mjs NAME BINARY [BROKER...]
 import assert from "node:assert/strict";
 import { execFileSync, spawn } from "node:child_process";
-import { existsSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { createRequire } from "node:module";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
+import { freePort } from "../support/free_port.mjs";
 import { Client, start, within } from "../support/program.mjs";
 
 const { WebSocketServer } = createRequire(new URL("../peers/package.json", import.meta.url))("ws");
@@ -148,7 +149,7 @@ const drives = {
         assert.equal(login.status, 204);
         const [cookie] = login.headers.get("set-cookie").split(";");
         const ada = new Client(`ws://localhost:${port}/events`, [], { headers: { Cookie: cookie } });
-        await within(5_000, "the connection", ada.opened);
+        await within(10_000, "the connection", ada.opened);
         assert.equal(await ada.event("welcome"), "ada");
         const posted = await post("/api/notes", { text: "hello" }, { Cookie: cookie });
         assert.equal(posted.status, 201);
@@ -185,21 +186,29 @@ const others = {
     async cluster_chat(binary, ...brokers) {
         const script = fileURLToPath(new URL("../../examples/cluster_chat/start", import.meta.url));
         const children = (pid) => readFileSync(`/proc/${pid}/task/${pid}/children`, "utf8").trim().split(" ").map(Number);
-        const isThere = (pid) => existsSync(`/proc/${pid}`) && !/^State:\s*Z/m.test(readFileSync(`/proc/${pid}/status`, "utf8"));
+        const isThere = (pid) => {
+            try {
+                return !/^State:\s*Z/m.test(readFileSync(`/proc/${pid}/status`, "utf8"));
+            } catch {
+                return false; // it may go while it is looked at
+            }
+        };
         process.env.TMPDIR = mkdtempSync(join(tmpdir(), "arke-cluster-chat-"));
         process.on("exit", () => rmSync(process.env.TMPDIR, { recursive: true, force: true }));
         for (const kind of brokers) {
             const both = await start(script, binary, kind, "0");
-            const visit = async (port, name) => {
-                const visitor = await Client.open(`ws://localhost:${port}/my_endpoint`);
-                visitor.emit("hello", 0, name);
-                return visitor;
-            };
             const heard = async (visitor, event, data) => {
                 for (;;) {
                     const [, name, text] = /^iris-websocket-message:([^;]*);\d;([^]*)$/.exec(await visitor.next());
                     if (name === event && Object.entries(data).every(([key, value]) => JSON.parse(text)[key] === value)) return;
                 }
+            };
+            // Who is in the lobby sees the others join it.
+            const visit = async (port, name) => {
+                const visitor = await Client.open(`ws://localhost:${port}/my_endpoint`);
+                visitor.emit("hello", 0, name);
+                await heard(visitor, "entered", { room: "Lobby" });
+                return visitor;
             };
             const [ann, ben] = [await visit(both.ports[0], "Ann"), await visit(both.ports[1], "Ben")];
             await heard(ann, "joined", { name: "Ben" });
@@ -215,7 +224,7 @@ const others = {
         const killed = await start(script, binary, brokers[0], "0");
         const orphans = children(killed.pid);
         process.kill(killed.pid, "SIGKILL");
-        await within(5_000, "the end of all", (async () => {
+        await within(20_000, "the end of all", (async () => {
             while (orphans.some(isThere)) await new Promise((resolve) => setTimeout(resolve, 20));
         })());
     },
@@ -272,7 +281,8 @@ const others = {
 
         server.close();
         server.clients.forEach((socket) => socket.terminate());
-        const refused = await run("hello\n", url);
+        // At the port that is free again somebody else may listen by now.
+        const refused = await run("hello\n", `ws://localhost:${await freePort()}/`);
         assert.equal(refused.code, 1);
         assert.match(refused.err, /^cat: cannot connect to localhost:\d+: Connection refused/);
         assert.match((await run("", "localhost:80")).err, /^cat: arke::client: "localhost:80" is no WebSocket URL/);
@@ -282,7 +292,7 @@ const others = {
 
 const [name, binary, ...more] = process.argv.slice(2);
 if (others[name]) {
-    await within(40_000, name, others[name](binary, ...more));
+    await within(100_000, name, others[name](binary, ...more));
     console.log(`${name}: passed`);
     process.exit(0);
 }
@@ -299,7 +309,7 @@ const files = {
 assert.ok(drives[name], `drive.mjs does not know the example ${name}: say here what it does`);
 const made = files[name]?.() ?? [];
 const program = await start(binary, "0", ...made);
-await within(40_000, name, drives[name](program.ports, ...made));
+await within(100_000, name, drives[name](program.ports, ...made));
 await program.stop();
 console.log(`${name}: passed`);
 process.exit(0);
