@@ -19,7 +19,7 @@ if (!binary) {
 }
 
 const patience = 20_000; // ms for one thing to appear
-const limit = 150_000; // ms for all of it
+const limit = 280_000; // ms for all of it
 const phone = { width: 390, height: 844 };
 const desktop = { width: 1280, height: 800 };
 const path = process.env.CHROMIUM ?? ["/usr/bin/chromium", "/usr/bin/chromium-browser", "/usr/bin/google-chrome"].find(existsSync);

@@ -14,7 +14,7 @@ const servers = [await start(binary, "--port", "0", "--broker", broker.url), awa
 const [here, there] = servers.map(({ ports: [port] }) => ({ port, url: `http://localhost:${port}/` }));
 const browser = await launch();
 
-const shows = (page, { port }, state, timeout = 10_000) =>
+const shows = (page, { port }, state, timeout = 20_000) =>
     page.locator("#place").filter({ hasText: new RegExp(`^port ${port}, ${state}$`) }).waitFor({ timeout });
 const names = ["Ann", "Ben", "Cleo", "Dan"];
 const people = {};
@@ -66,7 +66,7 @@ await check("without the broker those of one port go on talking", 60_000, async 
 
 await check("when it is back, all hear all again", 60_000, async () => {
     await broker.restart();
-    await Promise.all(everybody().map(({ page }, i) => shows(page, i % 2 ? there : here, "2 servers", 20_000)));
+    await Promise.all(everybody().map(({ page }, i) => shows(page, i % 2 ? there : here, "2 servers")));
     await talk("Ann", "Back together?", names);
     await talk("Dan", "Yes, together.", names);
 });
@@ -83,8 +83,9 @@ await check("nothing has come twice, and what was said at a port has come there"
         if (hearers) assert.deepEqual(counts, [1, 1, 1, 1], text);
         else assert.ok(counts.filter((count) => count === 1).length >= 2, `"${text}" came ${counts} times`);
     }
-    assert.equal(await lines(people.Ann.page, "Ben joined").count(), 1);
-    assert.equal(await lines(people.Ann.page, "Dan joined").count(), 1);
+    // Who was longest without the broker may have been taken for gone by the other server, which says so, and sees them join again.
+    for (const name of ["Ben", "Dan"])
+        assert.equal(await lines(people.Ann.page, `${name} joined`).count() - await lines(people.Ann.page, `${name} left`).count(), 1);
     assert.equal(await people.Ann.page.locator("#people button").count(), 4);
 });
 

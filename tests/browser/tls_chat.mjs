@@ -16,7 +16,7 @@ import { launch, say, sees, visit } from "./chat_page.mjs";
 const [binary] = process.argv.slice(2);
 const script = fileURLToPath(new URL("../../examples/tls_chat/certificate", import.meta.url));
 const folder = mkdtempSync(join(tmpdir(), "arke-tls-chat-"));
-process.on("exit", () => rmSync(folder, { recursive: true, force: true }));
+process.on("exit", () => rmSync(folder, { recursive: true, force: true, maxRetries: 10 })); // a browser's last process may still write there
 const at = (name) => join(folder, name);
 
 execFileSync(script, [folder]);
