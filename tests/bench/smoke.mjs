@@ -55,7 +55,13 @@ for (const loop of ["automatic", "epoll", "io_uring", "portable"]) {
 {
   const server = await startServer([arkeServer, "PORT"]);
   for (const mode of ["echo", "broadcast", "rooms", "handshakes"]) {
-    const report = await runLoad(load, mode, server, { connections: 10, "warm-up": 0.05, seconds: 0.1 });
+    const measure = (seconds) => runLoad(load, mode, server, { connections: 10, "warm-up": 0.05, seconds });
+    let report = await measure(0.1).catch((error) => {
+      if (!/give more --seconds/.test(error.message)) throw error;
+      return {};
+    });
+    // A moment in which the server got no processor says nothing.
+    if (!(report.per_second > 0 && report.cpu_us > 0)) report = await measure(5);
     assert.ok(report.seconds >= 0.1 && report.per_second > 0 && report.cpu_us > 0, `${mode}: ${JSON.stringify(report)}`);
   }
   await server.stop();
@@ -82,14 +88,14 @@ async function wrongEcho(after, change) {
 }
 
 const wrong = [
-  [/something else/, 0, (data) => data.map((byte) => byte ^ 1)],
-  [/more than it should/, 1000, (data) => Buffer.concat([data, Buffer.of(0)])],
-  [/Nothing came/, 1000, (data) => data.subarray(1)],
+  [/something else/, 0, (data) => data.map((byte) => byte ^ 1), 10],
+  [/more than it should/, 1000, (data) => Buffer.concat([data, Buffer.of(0)]), 10],
+  [/Nothing came/, 1000, (data) => data.subarray(1), 0.5],
 ];
-for (const [why, after, change] of wrong) {
+for (const [why, after, change, patience] of wrong) {
   const server = await wrongEcho(after, change);
   const target = { port: server.address().port, pid: process.pid };
-  await fails(why, runLoad(load, "echo", target, { protocol: "raw", connections: 1, messages: 1000, patience: 0.5 }));
+  await fails(why, runLoad(load, "echo", target, { protocol: "raw", connections: 1, messages: 1000, patience }));
   server.close();
 }
 const server = await startServer([arkeServer, "PORT"]);

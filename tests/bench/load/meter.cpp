@@ -85,6 +85,7 @@ void meter::stop() {
 }
 
 void meter::tell(report& r, double count) const {
+    if (count == 0) throw failure{"Nothing came while it was measured: give more --seconds."};
     r.add("seconds", seconds_).add("load_cpu_share", own_seconds_ / seconds_).add("per_second", count / seconds_);
     if (server_ == 0) return;
     r.add("cpu_share", server_seconds_ / seconds_);
