@@ -50,7 +50,7 @@ export class Broker {
         const child = this.#child;
         const ended = child.exitCode ?? child.signalCode ?? new Promise((resolve) => child.on("exit", resolve));
         child.kill("SIGKILL");
-        await within(5_000, `${this.kind} ends`, Promise.resolve(ended));
+        await within(20_000, `${this.kind} ends`, Promise.resolve(ended));
     }
 
     async restart() {
@@ -59,7 +59,7 @@ export class Broker {
         let said = "";
         for (const stream of [this.#child.stdout, this.#child.stderr]) stream.on("data", (data) => { said = (said + data).slice(-2000); });
         this.#child.on("error", (error) => { said += error.message; });
-        const end = Date.now() + 10_000;
+        const end = Date.now() + 20_000;
         while (!(await accepts(this.port))) {
             if (this.#child.exitCode !== null || Date.now() > end) throw new Error(`${this.kind} does not start on port ${this.port}: ${said}`);
             await pause(20);

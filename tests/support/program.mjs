@@ -1,6 +1,10 @@
 // Starts a program of ours for a test, tells where it listens, and ends it by its process id.
 import { spawn } from "node:child_process";
 import { createRequire } from "node:module";
+import net from "node:net";
+
+// Where localhost has several addresses, Node gives up all but the last after a quarter of a second.
+net.setDefaultAutoSelectFamilyAttemptTimeout?.(10_000);
 
 export const { WebSocket } = createRequire(new URL("../peers/package.json", import.meta.url))("ws");
 
@@ -25,7 +29,7 @@ export async function start(binary, ...args) {
         child.on("exit", (code, signal) => reject(new Error(`${binary} ended (${code ?? signal}) and said: ${printed}`)));
     });
     const ended = new Promise((resolve) => child.on("exit", (code, signal) => resolve(code ?? signal)));
-    const line = await within(10_000, `${binary} starts`, firstLine);
+    const line = await within(20_000, `${binary} starts`, firstLine);
     return {
         line,
         pid: child.pid,
@@ -42,7 +46,7 @@ export async function start(binary, ...args) {
         /** As by Ctrl+C; the exit code must be 0. */
         async stop() {
             child.kill("SIGINT");
-            const code = await within(10_000, `${binary} stops`, ended);
+            const code = await within(20_000, `${binary} stops`, ended);
             if (code !== 0) throw new Error(`${binary} ended with ${code}`);
         },
     };

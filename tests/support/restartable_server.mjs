@@ -23,7 +23,7 @@ export class RestartableServer {
         const lines = createInterface({ input: child.stdout });
         // All that it has printed has been read.
         this.read = new Promise(resolve => lines.once("close", resolve));
-        this.url = await within(10_000, "the server starts", new Promise((resolve, reject) => {
+        this.url = await within(20_000, "the server starts", new Promise((resolve, reject) => {
             // A client that comes back may be counted before anybody waits here again: one listener for all lines.
             lines.on("line", line => line.startsWith("count ") ? this.counted.push(line.slice(6)) : resolve(line));
             lines.on("close", () => reject(new Error(`the server ends, on port ${this.#port}`)));
@@ -31,6 +31,6 @@ export class RestartableServer {
     }
     async signal(name) {
         this.#child.kill(name);
-        if (name === "SIGKILL" || name === "SIGTERM") await within(10_000, "the server ends", Promise.all([this.ended, this.read]));
+        if (name === "SIGKILL" || name === "SIGTERM") await within(20_000, "the server ends", Promise.all([this.ended, this.read]));
     }
 }
