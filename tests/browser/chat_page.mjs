@@ -26,6 +26,8 @@ export async function visit(browser, url, name) {
     await page.getByLabel("Your name").fill(name);
     await page.getByRole("button", { name: "Join the chat" }).click();
     await page.locator("#status").filter({ hasText: /^Connected$/ }).waitFor({ state: "attached" });
+    // Who is in the lobby sees the others join it.
+    await page.locator("#people").getByText(`${name} (you)`, { exact: true }).waitFor({ state: "attached" });
     return { page, sockets, errors };
 }
 

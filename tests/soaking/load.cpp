@@ -299,8 +299,7 @@ private:
             // It is asked each 50 ms; as much again for the way to us.
             const auto server_was_late = canary_->quantile(1) + 100;
             if (static_cast<double>(world_.server_must_have_been_late.count()) > server_was_late) {
-                world_.fault("a connection was closed " +
-                             std::to_string(world_.server_must_have_been_late.count()) +
+                world_.fault("a connection was closed " + std::to_string(world_.server_must_have_been_late.count()) +
                              " ms too early, before its request was answered");
             }
         }
