@@ -60,8 +60,8 @@ private:
     void begin(std::uint64_t done) {
         is_measuring_ = true;
         before_ = done;
-        began_ = now();
         meter_.start();
+        began_ = now();  // behind it: what is measured is no shorter than it should be
     }
 
     options options_;
