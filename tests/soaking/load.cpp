@@ -79,8 +79,8 @@ private:
     /// Every second: memory, and whether somebody waits in vain.
     awaitable<void> watch() {
         for (;;) {
-            samples_.push_back({now(), server_.resident_bytes()});
-            if (!server_.is_running()) {
+            if (!is_ending_) samples_.push_back({now(), server_.resident_bytes()});
+            if (!is_ending_ && !server_.is_running()) {
                 world_.fault("the server has ended by itself");
                 context_.stop();
                 co_return;
@@ -139,6 +139,7 @@ private:
             last.push_back(make_client(world_, "one of the last"));
             if (!co_await last.back()->open("/chat")) co_return;
         }
+        is_ending_ = true;
         std::thread stopping{[this] { ending_ = server_.terminate(std::chrono::seconds{15}); }};
         for (const auto& c : last) {
             const auto code = co_await c->read_to_close();
@@ -329,6 +330,7 @@ private:
     std::vector<account> rests_;
     std::string ending_;
     steady::duration latest_{0};
+    bool is_ending_ = false;  ///< It has been told to, and is waited for.
     bool is_done_ = false;
 };
 
