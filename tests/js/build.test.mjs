@@ -10,7 +10,7 @@ import { gzipSync } from "node:zlib";
 import { root } from "./support.mjs";
 
 const build = (folder, ...args) =>
-    spawnSync(process.execPath, [join(folder, "client-js/build.mjs"), ...args], { encoding: "utf8", timeout: 30_000 });
+    spawnSync(process.execPath, [join(folder, "client-js/build.mjs"), ...args], { encoding: "utf8", timeout: 120_000 });
 
 test("the committed scripts are those that client-js/src makes", () => {
     const { status, stderr } = build(fileURLToPath(root), "--check");

@@ -46,7 +46,7 @@ if (runtimes.length === 0) {
         for (const runtime of runtimes) {
             const before = /deno[^/]*$/.test(runtime) ? ["run", "--allow-all", "--no-lock"] : [];
             const args = [...before, fileURLToPath(import.meta.url), server.url];
-            const { stdout } = await promisify(execFile)(runtime, args, { timeout: 30_000 });
+            const { stdout } = await promisify(execFile)(runtime, args, { timeout: 90_000 });
             assert.equal(stdout.trim(), "done");
             console.log(`ok: ${runtime}`);
         }
