@@ -223,7 +223,8 @@ int main(int argc, char** argv) {
                           .max_fragments = 256,
                           .max_outbox_bytes = 8UL << 20U,
                           .log = [](std::string_view) {}};
-    settings.listener.handshake_timeout = 2s;
+    // Longer than a load that gets no processor may be between its connect and its request.
+    settings.listener.handshake_timeout = 6s;
     settings.listener.metrics_path = "/metrics";
     unsigned threads = 1;
     std::string pages;

@@ -28,7 +28,7 @@ constexpr std::array questions{
 // that on its way (RFC 9112 §9.5): then we go on by another connection. Only a load that got no processor for so long
 // is that late, or a server that got none and looks at its clock before it looks at us. The server counts from its last answer, which
 // we saw some time after; hence from our last request on.
-constexpr milliseconds server_waits{2000};
+constexpr milliseconds server_waits{6000};
 
 awaitable<void> browse(world& w) {
     while (w.running) {
