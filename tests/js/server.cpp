@@ -22,7 +22,6 @@ int main(int argc, char** argv) {
     arke::config settings{.endpoint = "/ws"};
     settings.max_message_size = 64 * 1024;
     settings.max_requests = 2000;
-    settings.pong_timeout = 20s;
     // Whoever offers it, as browsers and ws do, has all that is said here compressed, and notices nothing.
     settings.compression = {
         .enabled = true, .threshold = 16, .send_context_takeover = true, .receive_context_takeover = true};
