@@ -509,8 +509,8 @@ TEST_CASE("a handler that was taken off hears nothing more") {
 }
 
 TEST_CASE("the state is told when the broker goes and when it is back") {
-    two p;
     journal states;
+    two p;
     auto a = p.a.cluster();
     CHECK(a.state().degraded);
     a.on_state([&](const cluster_state& s) { states.add(s.degraded ? "degraded" : "well"); });

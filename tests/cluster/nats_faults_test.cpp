@@ -210,9 +210,9 @@ TEST_CASE("nats: the servers of a cluster name each other, and one that dies is 
 
 TEST_CASE("nats: when the user could not hear a message, the connection is made anew") {
     const auto server = broker::nats();
+    std::atomic<bool> has_memory{false};
     backplane_peer peer{nats_backplane{quick_nats(server.url())}};
     REQUIRE(peer.subscribed_to({"a"}));
-    std::atomic<bool> has_memory{false};
     peer.on_received([&] {
         if (!has_memory.exchange(true)) throw std::bad_alloc{};
     });
@@ -225,10 +225,10 @@ TEST_CASE("nats: when the user could not hear a message, the connection is made 
 
 TEST_CASE("nats: when messages were dropped because this process took none, the connection is made anew") {
     const auto server = broker::nats();
+    std::mutex busy;
     backplane_peer sender{nats_backplane{server.url()}}, receiver{nats_backplane{quick_nats(server.url())}};
     REQUIRE(sender.connects());
     REQUIRE(receiver.subscribed_to({"a"}));
-    std::mutex busy;
     receiver.on_received([&] { const std::lock_guard wait{busy}; });
     const auto is_lost = [&] { return receiver.transcript().find("disconnected") != std::string::npos; };
     // Whether enough had come before it took messages again, nobody can see from here.

@@ -230,9 +230,9 @@ TEST_CASE("coroutine handlers of one connection overlap, and the one that ends f
 }
 
 TEST_CASE("at max_requests a request for a coroutine is refused as busy, an event reported; then there is room again") {
-    running_server net{quiet(GENERATE(from_range(all_loops())), {.max_requests = 2})};
     journal heard;
-    std::atomic<bool> go{false};
+    std::atomic<bool> go{false};  // a coroutine may look at it until the server is gone
+    running_server net{quiet(GENERATE(from_range(all_loops())), {.max_requests = 2})};
     net->on("wait", [&](connection&) -> asio::awaitable<int> {
         while (!go) co_await pause_for(1ms);
         co_return 1;

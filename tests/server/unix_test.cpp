@@ -108,8 +108,8 @@ TEST_CASE("events and questions go over a UNIX-domain socket, and the server kno
     unix_server there{place.file(), quiet(loop)};
     client_config settings;
     settings.loop = loop;
-    arke::client c{"ws+unix://" + place.file() + ":/", settings};
     journal heard;
+    arke::client c{"ws+unix://" + place.file() + ":/", settings};
     c.on_message([&](message_view m) { heard.add(std::string{m.data}); });
     c.start();
     auto who = c.ask<std::string>("who", 10s, boost::asio::use_future);
@@ -129,8 +129,8 @@ TEST_CASE("large messages pass both ways, though a UNIX-domain socket takes litt
     settings.max_message_size = size + 100;  // what arke.v1 adds
     settings.max_outbox_bytes = 4 * size;
     settings.max_queue_bytes = 4 * size;
-    arke::client c{"ws+unix://" + place.file(), settings};
     journal heard;
+    arke::client c{"ws+unix://" + place.file(), settings};
     std::string big(size, '\0');
     for (std::size_t i = 0; i != size; ++i) big[i] = static_cast<char>('a' + (i * 2654435761U >> 13U) % 26);
     c.on_message([&](message_view m) { heard.add(m.data == big ? "same" : "other"); });
