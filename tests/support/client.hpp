@@ -57,6 +57,19 @@ error wait_for(asio::io_context& context, Start&& start, GiveUp&& give_up) {
 
 inline tcp::endpoint local(std::uint16_t port) { return {asio::ip::make_address("127.0.0.1"), port}; }
 
+/// What comes of ask(). A server waits no longer than a second for the request of somebody whom it is going to refuse, and ends without a
+/// word then: where this machine took so long, it asks again.
+template <class Ask>
+auto within_a_second(Ask&& ask) {
+    const auto end = std::chrono::steady_clock::now() + patience;
+    for (;;) {
+        const auto began = std::chrono::steady_clock::now();
+        auto heard = ask();
+        const auto now = std::chrono::steady_clock::now();
+        if (now - began < std::chrono::seconds{1} || now > end) return heard;
+    }
+}
+
 /// An HTTP answer. Names of headers are in lower case; a header that comes twice holds both values, with a comma.
 struct http_reply {
     int status = 0;  ///< 0: no answer came.
