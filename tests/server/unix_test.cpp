@@ -222,9 +222,12 @@ TEST_CASE("limits of addresses do not count those who have none, and a trusted p
     unix_stream proxied{place.file()};
     proxied.send(upgrade_request("/", {{"X-Forwarded-For", "192.0.2.7"}}));
     CHECK(says(proxied.read_until("192.0.2.7!"), "101"));
-    unix_stream again{place.file()};
-    again.send(upgrade_request("/", {{"X-Forwarded-For", "192.0.2.7"}}));
-    CHECK(says(again.read_until("\r\n"), "429"));
+    // The next, or where the machine takes a second for it, one behind it.
+    CHECK(eventually([&] {
+        unix_stream again{place.file()};
+        again.send(upgrade_request("/", {{"X-Forwarded-For", "192.0.2.7"}}));
+        return says(again.read_until("\r\n"), "429");
+    }));
 }
 
 TEST_CASE("a client says what is wrong with a socket that it cannot reach") {
