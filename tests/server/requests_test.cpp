@@ -354,7 +354,7 @@ TEST_CASE(
     std::atomic<int> freed{0};
     std::future<int> asked;
     {
-        running_server net{quiet(loop)};
+        running_server net{quiet(loop, {.listener = {.stop_timeout = 200ms}})};  // its client does not answer
         net->on("wait", [&](connection&) -> asio::awaitable<int> {
             struct at_end {
                 std::atomic<int>& count;

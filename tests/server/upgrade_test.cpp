@@ -204,7 +204,7 @@ TEST_CASE("a coroutine of on_upgrade has handshake_timeout, and one whose client
     gate open;
     journal seen;
     auto c = plain();
-    c.listener.handshake_timeout = 1s;
+    c.listener.handshake_timeout = 3s;
     running_server net{c};
     net->on_upgrade([&](arke::upgrade&) -> asio::awaitable<void> {
         seen.add("begins");
@@ -284,8 +284,7 @@ TEST_CASE("an upgrade refuses what could not be sent, where it is said") {
         said.push_back(refusal([&] { u.refuse(99); }));
     });
     net.start();
-    client one{net.port()};
-    CHECK(one.status() == 101);
+    CHECK(client{net.port()}.status() == 101);
     CHECK(net.stop() == "");
     const std::vector<std::string> parts{
         "leave out CR, LF", "choose() a subprotocol", "the server's to set", "encode it", "is no id",

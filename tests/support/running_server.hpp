@@ -92,12 +92,12 @@ inline std::vector<loop_kind> all_loops() {
 #endif
 }
 
-/// A config for a test: this loop, no signals, no word on std::clog, and no long wait for clients that a test has left. Who is there has a
-/// second to answer the goodbye: a client that was cut before would not take it for one.
+/// A config for a test: this loop, no signals, no word on std::clog, and no long wait for clients that a test has left. Who is there has
+/// three seconds to answer the goodbye: a client that was cut before would not take it for one.
 inline config quiet(loop_kind loop, config c = {}) {
     c.listener.loop = loop;
     c.listener.stop_on_signals = false;
-    if (c.listener.stop_timeout == listener_config{}.stop_timeout) c.listener.stop_timeout = std::chrono::seconds{1};
+    if (c.listener.stop_timeout == listener_config{}.stop_timeout) c.listener.stop_timeout = std::chrono::seconds{3};
     if (!c.log) c.log = [](std::string_view) {};
     return c;
 }
