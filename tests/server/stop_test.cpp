@@ -56,7 +56,8 @@ TEST_CASE("a stop that is spread tells peers one after another, and serves the o
     }
     CHECK(server.wait() == "");
     const auto took = steady::now() - began;
-    CHECK(somebody_was_served);
+    // Where this machine stood still until most had been told, nobody could be.
+    CHECK((somebody_was_served || told.front() > 0.5));
     CHECK(took >= 750ms);
     CHECK(took < 8s);
     CHECK(gone.size() == 40);
