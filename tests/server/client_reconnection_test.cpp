@@ -14,6 +14,7 @@
 #include <utility>
 #include <vector>
 
+#include <boost/asio/post.hpp>
 #include <boost/asio/use_future.hpp>
 
 #include "tests/support/catch.hpp"
@@ -164,10 +165,27 @@ TEST_CASE("two hundred clients of a server that is killed and started again all 
     net.start();
     const auto begin = clock::now();
     longest_stall = {};
-    REQUIRE(run_until([&] { return (*net).members("room").size() == many; }));
+    // How long the server's loop takes to do what it is asked counts, too.
+    const auto is_done = std::make_shared<std::atomic<bool>>(true);
+    auto asked = begin;
+    const auto is_asked_until = [&](auto holds) {
+        return run_until([&] {
+            if (is_done->exchange(false)) {
+                const auto before = std::exchange(asked, clock::now());
+                longest_stall = std::max(longest_stall, asked - before);
+                asio::post((*net).get_executor(), [is_done] { *is_done = true; });
+            }
+            return holds();
+        });
+    };
+    REQUIRE(is_asked_until([&] { return (*net).members("room").size() == many; }));
     (*net).to("room").emit("tick", 2);
-    REQUIRE(run_until([&] { return every([](const one& o) { return o.heard.size() == 2; }); }));
-    REQUIRE(run_until([&] { return net.said("say").size() == many && net.said("again").size() == many; }));
+    REQUIRE(is_asked_until([&] { return every([](const one& o) { return o.heard.size() == 2; }); }));
+    const auto is_heard_of_all = [&](const std::string& what) {
+        const auto counts = net.said(what);
+        return counts.size() == many && std::count(counts.begin(), counts.end(), 0) == 0;
+    };
+    REQUIRE(run_until([&] { return is_heard_of_all("say") && is_heard_of_all("again"); }));
 
     // What was said in between came once, what was late not at all, and nobody connected more often than he had to.
     CHECK(net.said("say") == std::vector<int>(many, 1));
