@@ -157,7 +157,7 @@ TEST_CASE("a second connection of an id is refused, or replaces the first") {
         CHECK(first.receive() == "still here;0;");
         CHECK(net->size() == 1);
         first.close();
-        CHECK(eventually([&] { return net->size() == 0; }));
+        CHECK(eventually([&] { return net->size() == 0 && !net->is_connected("ann"); }));
         client third{net.port(), "/?id=ann"};
         CHECK(third.status() == 101);
     }

@@ -396,11 +396,13 @@ TEST_CASE("everything is done from many threads while connections come and go, a
     const auto port = net.start();
     storm all{server, other, port};
     all.begin();
+    // As long as it is to be, and until there was enough of it.
     const auto end = steady::now() + storm_time();
+    const auto is_much = [&] { return all.said() > 100 && all.guests() > 10; };
     do {
         std::this_thread::sleep_for(storm_time() / 3);
         all.settle();
-    } while (steady::now() < end);
+    } while (steady::now() < end || (!is_much() && steady::now() < end + patience));
     all.end();
     CHECK(all.faults() == "");
     CHECK(all.said() > 100);
@@ -642,7 +644,8 @@ TEST_CASE("ten thousand, or as many as there are descriptors for, come back at o
         const auto began = steady::now();
         herd all{net.port(), size};
         CHECK(all.let_in(began + 30s) == size);
-        CHECK(net->size() == size + 1);
+        // Of the herd before some may still be going.
+        CHECK(eventually([&] { return net->size() == size + 1; }));
         canary.emit("alive");
         CHECK(canary.receive() == "alive;0;");
     }
