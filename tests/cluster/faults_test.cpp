@@ -106,8 +106,9 @@ private:
     std::thread thread_;
 };
 
-/// Quick to notice, so that the tests are.
-cluster_config quick() { return {.heartbeat_period = 200ms, .node_timeout = 2'000ms}; }
+/// Quick to notice, so that the tests are; and no quicker than a server, or the broker, may stand still where others have this machine too.
+/// A question waits for those who are there.
+cluster_config quick() { return {.heartbeat_period = 200ms, .node_timeout = 4'000ms, .question_timeout = patience}; }
 
 std::string names_of(const std::vector<node_info>& nodes) {
     std::vector<std::string> names;
@@ -349,8 +350,8 @@ TEST_CASE("what a broker has not taken when it is killed is counted one by one, 
         REQUIRE(eventually([&] { return city[0].metrics().cluster.published > known; }));
     }
 
-    city.broker().stop();
     const auto stopped = clock_type::now();
+    city.broker().stop();
     say(100, 400);
     // Answered behind what was said: all of it has been handed on to a broker that reads nothing.
     REQUIRE(city[0].cluster().settled(boost::asio::use_future).get());
@@ -641,11 +642,11 @@ TEST_CASE("a server that is killed is gone from the others within the stated tim
     CHECK(city.settle(3));
     const auto took = since_killed();
     std::printf(
-        "%s, server killed: who asked was answered after %.2f s, gone from all others after %.2f s (node_timeout 2 s, "
+        "%s, server killed: who asked was answered after %.2f s, gone from all others after %.2f s (node_timeout 4 s, "
         "heartbeat 0.2 s)\n",
         name_of(by), answered, took);
     // The stated time, and a heartbeat; and three seconds, in which a loaded machine lets every process have its turn.
-    CHECK(took < 2 + 0.2 + 3);
+    CHECK(took < 4 + 0.2 + 3);
     for (const auto i : {0U, 1U, 2U}) {
         CHECK(nodes(city[i]) == "server1 server2 server3");
         CHECK(members(city[i], "count") == "anna");
