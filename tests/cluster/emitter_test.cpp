@@ -190,11 +190,23 @@ TEST_CASE("the end of an emitter hands on what was said") {
     three_servers city{any_carrier()};
     auto ann = city.connect(0, {"red"});
     REQUIRE(city.settle());
-    {
-        const auto out = emitter_at(city.at());
-        for (int n = 0; n != 100; ++n) out->to("red").emit("n", n);
+    // For a second: where this machine took longer, another says it again.
+    bool is_in_time = false;
+    std::string event;
+    for (int attempt = 0; !is_in_time && attempt != 5; ++attempt) {
+        event = "n" + std::to_string(attempt);
+        auto out = emitter_at(city.at());
+        for (int n = 0; n != 100; ++n) out->to("red").emit(event, n);
+        const auto began = std::chrono::steady_clock::now();
+        out.reset();
+        is_in_time = std::chrono::steady_clock::now() - began < 1s;
     }
-    CHECK(ann.client().receive(100).ends_with(" n;1;99"));
+    REQUIRE(is_in_time);
+    for (int n = 0; n != 100;) {
+        const auto heard = ann.client().receive();
+        REQUIRE(heard.starts_with("n"));
+        if (heard.starts_with(event)) REQUIRE(heard == event + ";1;" + std::to_string(n++));
+    }
 }
 
 TEST_CASE("without a broker flush() says so in its time, and what waits is said when there is one") {

@@ -176,7 +176,7 @@ TEST_CASE("a server without a cluster answers for itself, at once") {
 
 TEST_CASE("a server that does not answer is missing when the time is over") {
     const meeting at{carrier::in_process};
-    member a{at, {.name = "a", .question_timeout = 1s}};
+    member a{at, {.name = "a", .node_timeout = 60s, .question_timeout = 3s}};
     member b{at, patient("b")};
     b.server().cluster().on("how many", [] { return 7; });
     a.start();
@@ -197,7 +197,7 @@ TEST_CASE("a server that does not answer is missing when the time is over") {
     CHECK(names_of(size.missing) == "raw:0");
     CHECK(names_of(a.cluster().nodes(asio::use_future).get().missing) == "raw:0");
 
-    const auto results = a.cluster().ask<int>("how many", 1s, asio::use_future).get();
+    const auto results = a.cluster().ask<int>("how many", 3s, asio::use_future).get();
     REQUIRE(results.answers.size() == 1);
     CHECK(results.answers.front().id == b.cluster().self().id);
     CHECK(results.answers.front().value == 7);
@@ -292,7 +292,7 @@ TEST_CASE("a list of members that is too large for a message comes in parts") {
 
 TEST_CASE("what a server answers in parts and does not end is there, and the server missing") {
     const meeting at{carrier::in_process};
-    member a{at, {.name = "a", .question_timeout = 1s}};
+    member a{at, {.name = "a", .question_timeout = 3s}};
     a.start();
     REQUIRE(a.knows(0));
     raw_node half{at.in_process(), "Raw01", [](raw_node& self, const cluster::envelope& e) {

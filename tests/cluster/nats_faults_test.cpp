@@ -358,7 +358,8 @@ TEST_CASE("nats: a peer that is no server of NATS is told, and tried again") {
     backplane_peer peer{nats_backplane{quick_nats(nats_url(server), 1s)}};
     CHECK(peer.until([&] { return attempts >= 3; }));
     CAPTURE(peer.why());
-    CHECK(peer.why().find(why) != std::string::npos);
+    // At this attempt, or where the machine was slow for it, at another.
+    CHECK(peer.until([&] { return peer.why().find(why) != std::string::npos; }));
     CHECK(peer.transcript().find(" connected") == std::string::npos);
 }
 
@@ -410,7 +411,7 @@ TEST_CASE("nats: a server that says only its name is left, also by a program tha
     {
         backplane_peer peer{nats_backplane{quick_nats(nats_url(half), 200ms)}};
         CHECK(peer.until([&] { return attempts >= 6; }));
-        CHECK(peer.why().find("is no NATS server") != std::string::npos);
+        CHECK(peer.until([&] { return peer.why().find("is no NATS server") != std::string::npos; }));
     }
     is_over = true;
     opens.join();
