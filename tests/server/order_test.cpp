@@ -2,6 +2,7 @@
 #include <atomic>
 #include <boost/asio/executor_work_guard.hpp>
 #include <boost/asio/io_context.hpp>
+#include <chrono>
 #include <deque>
 #include <functional>
 #include <map>
@@ -28,7 +29,10 @@ class fixture {
 public:
     explicit fixture(way how) {
         const auto loop = GENERATE(from_range(all_loops()));
-        auto c = quiet(loop, {.max_outbox_bytes = 64U << 20U,
+        // Much is said, and who hears it may be slow: nobody is cut for that before the goodbye behind it.
+        auto c = quiet(loop, {.write_timeout = std::chrono::minutes{1},
+                              .close_timeout = std::chrono::minutes{1},
+                              .max_outbox_bytes = 64U << 20U,
                               .id_generator = [](const arke::request& r) { return r.query("id").value_or(""); }});
         if (how == way::callers_context) {
             context_ = std::make_unique<boost::asio::io_context>();
@@ -238,7 +242,7 @@ TEST_CASE(
     }
     const auto before = said.load();
     CHECK(eventually([&] { return said > before + 50 || said == 16'000; }));
-    s.stop(std::chrono::seconds{15});
+    s.stop(std::chrono::minutes{1});
     for (auto& t : readers) t.join();
     done = true;
     for (auto& t : speakers) t.join();
