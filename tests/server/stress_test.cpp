@@ -147,7 +147,7 @@ public:
     /// Stops the server in the midst of it, and then the threads.
     void end() {
         server_.stop();
-        server_.stop(10s);
+        server_.stop(40s);
         for (auto& s : stayers_) s->thread.join();
         done_ = true;
         for (auto& t : threads_) t.join();
@@ -378,8 +378,8 @@ private:
 TEST_CASE("everything is done from many threads while connections come and go, and those who stay miss nothing") {
     const auto loop = GENERATE(from_range(all_loops()));
     const auto how = GENERATE(way::own_loops, way::callers_context);
-    auto settings = named(loop, {.write_timeout = 60s, .max_outbox_bytes = 64U << 20U});
-    settings.listener.stop_timeout = 20s;
+    auto settings = named(loop, {.write_timeout = 60s, .close_timeout = 60s, .max_outbox_bytes = 64U << 20U});
+    settings.listener.stop_timeout = 60s;
     runner net{how, settings, 3};
     auto& server = *net.server();
     auto other = server.endpoint("/other", {.log = settings.log});
