@@ -257,12 +257,22 @@ TEST_CASE(
     const auto has = [](const each& one, std::string_view what) {
         return one.user->heard.find(what) != std::string::npos;
     };
+    // Whoever else works in the io_context has a share of it meanwhile.
+    int looks = 0;
+    bool goes_on = true;
+    std::function<void()> look = [&] {
+        ++looks;
+        if (goes_on) boost::asio::post(b.context, [&] { look(); });
+    };
+    look();
     CHECK(b.until([&] {
         return std::all_of(many.begin(), many.begin() + 59, [&](auto& one) { return has(one, "hello"); }) &&
                std::all_of(many.begin(), many.begin() + 58, [&](auto& one) { return has(one, "<writable>"); }) &&
                has(many[58], "<end>");
     }));
     CHECK(turns() - before >= 8);
+    CHECK(looks >= 8);
+    goes_on = false;
     for (std::size_t i = 0; i != 58; ++i)
         CHECK(many[i].user->heard.size() == std::string_view{"hello<writable>"}.size());
     for (std::size_t i = 0; i != 58; ++i) bench::say(many[i].fd, " again");

@@ -2,6 +2,7 @@
 
 #include <arke/io/asio_loop.hpp>
 
+#include <cstdint>
 #include <memory>
 #include <vector>
 
@@ -24,9 +25,18 @@ public:
 private:
     class socket;
 
+    void serve(socket& s);
+    void serve_ready();
+    bool run_again() noexcept;
+
     std::unique_ptr<char[]> buffer_;
     std::size_t buffer_size_;
     std::vector<socket*> sockets_;
+    // The io_context calls the handlers of all sockets that are ready before it looks again. Who comes late in such a round waits here
+    // until it has looked; serve_ready() is posted meanwhile.
+    std::vector<boost::intrusive_ptr<socket>> ready_;
+    std::uint64_t round_began_ = 0;  // in ticks()
+    std::uint64_t served_at_ = 0;
 };
 
 }  // namespace arke::io

@@ -11,7 +11,9 @@
 
 #include <boost/system/system_error.hpp>
 
+#include <algorithm>
 #include <array>
+#include <cstddef>
 #include <exception>
 #include <utility>
 
@@ -43,12 +45,23 @@ public:
         if (reading_ || paused_ || ended_ || !user_) return;
         const pending now{reading_};
         stream_.async_wait(stream::wait_read, loop_->on_strand_for_one([self = ref(this)](const error_code& ec) {
-            self->reading_ = false;
+            self->reading_ = !ec;
             if (ec || !self->user_) return;
-            const core::loop::turn guard{*self->loop_};
-            // What the turn began with may have closed it, or paused it.
-            if (self->user_ && !self->paused_) self->read();
+            self->is_readable_ = true;
+            self->loop_->serve(*self);
         }));
+    }
+
+    /// What it was found ready for. In a turn: what that began with may have closed it, or paused it.
+    void serve() {
+        if (std::exchange(is_writable_, false)) {
+            writing_ = false;
+            if (user_) user_->tell<&core::stream_user::on_writable>();
+        }
+        if (std::exchange(is_readable_, false)) {
+            reading_ = false;
+            if (user_ && !paused_) read();
+        }
     }
 
     core::send_result send(std::span<const core::segment> pieces) override {
@@ -158,10 +171,10 @@ private:
         if (writing_) return;
         const pending now{writing_};
         stream_.async_wait(stream::wait_write, loop_->on_strand_for_one([self = ref(this)](const error_code& ec) {
-            self->writing_ = false;
+            self->writing_ = !ec;
             if (ec || !self->user_) return;
-            const core::loop::turn guard{*self->loop_};
-            if (self->user_) self->user_->tell<&core::stream_user::on_writable>();
+            self->is_writable_ = true;
+            self->loop_->serve(*self);
         }));
     }
 
@@ -183,6 +196,8 @@ private:
     fair_share share_;
     bool reading_ = false;
     bool writing_ = false;
+    bool is_readable_ = false;
+    bool is_writable_ = false;
     bool paused_ = false;
     bool ended_ = false;
 };
@@ -198,8 +213,49 @@ ARKE_INLINE void portable_loop::add_users(std::vector<core::stream_user_ptr>& to
     for (const auto* s : sockets_) to.push_back(s->user());
 }
 
+ARKE_INLINE void portable_loop::serve(socket& s) {
+    const auto now = core::ticks();
+    // Who comes straight after another may be in the same round.
+    if (now - served_at_ > long_round / 100) round_began_ = now;
+    const bool waits = !ready_.empty();
+    if (waits || now - round_began_ > long_round) {
+        ready_.emplace_back(&s);
+        if (!waits && !run_again()) serve_ready();
+        return;
+    }
+    const turn guard{*this};
+    s.serve();
+    served_at_ = core::ticks();
+}
+
+/// A post comes behind the next look of the io_context. False: there is no memory for it.
+ARKE_INLINE bool portable_loop::run_again() noexcept {
+    try {
+        post_to_strand([self = ref(this)] { self->serve_ready(); });
+        return true;
+    } catch (...) {
+        return false;
+    }
+}
+
+ARKE_INLINE void portable_loop::serve_ready() {
+    do {
+        round_began_ = core::ticks();
+        std::size_t next = 0;
+        // In each turn others may be attached, and the loop may be shut down.
+        while (next < ready_.size() && core::ticks() - round_began_ < long_round) {
+            const auto s = std::move(ready_[next++]);
+            const turn guard{*this};
+            s->serve();
+        }
+        served_at_ = core::ticks();
+        ready_.erase(ready_.begin(), ready_.begin() + static_cast<std::ptrdiff_t>(std::min(next, ready_.size())));
+    } while (!ready_.empty() && !run_again());
+}
+
 ARKE_INLINE void portable_loop::shut_down() {
     waiting().clear();
+    ready_.clear();
     for (auto* s : std::exchange(sockets_, {})) s->drop();
     asio_loop::shut_down();
 }
@@ -216,6 +272,7 @@ ARKE_INLINE core::transport* portable_loop::attach(native_socket fd, core::strea
         is_owned = true;
         made.reset(new socket{*this, std::move(stream), std::move(user)});
         core::make_room(sockets_, 1);
+        core::make_room(ready_, 2 * (sockets_.size() + 1));  // each to be read and to be written
         add_load();
     } catch (...) {
         if (!is_owned) close_socket(fd);
