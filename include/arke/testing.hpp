@@ -85,6 +85,9 @@ public:
         time_ = until;
     }
 
+    /// Milliseconds in which nothing runs: what comes due is late.
+    void stand_still(core::millis time) noexcept { time_ += time; }
+
     core::millis time() const noexcept { return time_; }
     std::optional<core::millis> alarm() const noexcept { return alarm_; }
 
@@ -151,7 +154,7 @@ public:
     void arrives(std::string_view bytes) {
         loop_.in_turn_do([&] {
             if (!user_) return;
-            if (paused_) {
+            if (paused_ || !held_.empty()) {
                 held_.append(bytes);
                 return;
             }
@@ -168,21 +171,29 @@ public:
         });
     }
 
-    /// The other end has nothing more to say, or the stream breaks.
+    /// The other end has nothing more to say, which is heard behind what arrived before it; or the stream breaks, which is heard at once.
     void ends(error_code why = {}) {
-        loop_.in_turn_do([&] {
-            if (user_) user_->tell<&core::stream_user::on_end>(why);
-        });
+        if (why || (!paused_ && held_.empty())) {
+            tell_end(why);
+        } else {
+            ends_ = true;
+        }
     }
 
     /// What a broken stream, or one whose reads go on, tells its user on the next turn. False: nothing.
     bool catch_up() {
         if (broken_ && user_) {
-            ends(std::exchange(broken_, {}));
+            tell_end(std::exchange(broken_, {}));
             return true;
         }
-        if (paused_ || held_.empty() || !user_) return false;
-        arrives(std::exchange(held_, {}));
+        if (paused_ || !user_) return false;
+        if (!held_.empty()) {
+            arrives(std::exchange(held_, {}));
+        } else if (std::exchange(ends_, false)) {
+            tell_end({});
+        } else {
+            return false;
+        }
         return true;
     }
 
@@ -261,6 +272,12 @@ public:
     }
 
 private:
+    void tell_end(error_code why) {
+        loop_.in_turn_do([&] {
+            if (user_) user_->tell<&core::stream_user::on_end>(why);
+        });
+    }
+
     void require(bool holds, std::string_view otherwise) {
         if (!holds) misuse.append(misuse.empty() ? "" : ", ").append(otherwise);
     }
@@ -270,6 +287,7 @@ private:
     bool waits_for_room_ = false;
     bool paused_ = false;
     std::string held_;
+    bool ends_ = false;
     error_code broken_;
     core::segment queued_;
 };
@@ -670,6 +688,12 @@ public:
         settle();
         for (auto& l : loops_) l->pass(time.count());
         settle();
+    }
+
+    /// Lets time pass in which nothing runs, as where a process is stopped or a handler blocks: what comes due is late. What clients send
+    /// after it has been in the kernel meanwhile.
+    void stand_still(std::chrono::milliseconds time) {
+        for (auto& l : loops_) l->stand_still(time.count());
     }
 
     /// Does something as a handler of a connection of that loop would.

@@ -186,8 +186,8 @@ TEST_CASE("what comes while a peer is slowed waits outside, and nothing is lost 
     SECTION("and hangs up while something waits: that comes first") {
         anna.hangs_up();
         CHECK(anna.heard() == "");
-        server.pass(100ms);
-        CHECK(anna.heard() == heard_numbers(1, 2) + " closed");
+        let_pass(server, 1000ms);
+        CHECK(anna.heard() == heard_numbers(1, 8) + " closed");
         CHECK(server.is_freed(anna));
     }
     SECTION("and breaks: that is known at once") {

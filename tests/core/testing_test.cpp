@@ -23,6 +23,19 @@ TEST_CASE("a stream whose reads are paused keeps what arrives, in order, until t
     CHECK_FALSE(anna.stream().catch_up());
 }
 
+// The end was told at once, and what had arrived before it was lost.
+TEST_CASE("the end of a stream whose reads are paused is heard behind what it keeps, and not before they go on") {
+    scripted_server server;
+    diary heard{server};
+    auto& anna = server.connect("anna");
+    anna.stream().pause_reads(true);
+    anna.says("one");
+    anna.hangs_up();
+    CHECK(heard.read() == "");
+    anna.stream().pause_reads(false);
+    CHECK(heard.read() == "anna says one, anna gone 1006");
+}
+
 TEST_CASE("a transcript tells what is no frame of a server") {
     CHECK(transcript("\x81\x82xx") == "garbage");
     CHECK(transcript("\xC1\x01x") == "garbage");
