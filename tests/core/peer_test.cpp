@@ -373,6 +373,42 @@ TEST_CASE("whoever answers pings stays") {
     CHECK(server.is_connected("anna"));
 }
 
+// A server that was stopped for longer than pong_timeout lost everybody: those whose pong it had not read, and those whom it had not asked.
+TEST_CASE("a loop that stood still hears what came meanwhile before it gives anybody up, and asks who was not asked") {
+    scripted_server server{{.pong_timeout = 10s, .ping_period = 4s}};
+    auto& anna = server.connect("anna");
+    auto& ben = server.connect("ben");
+    server.pass(4100ms);
+    CHECK(anna.heard() == "ping()");
+    CHECK(ben.heard() == "ping()");
+    auto& cleo = server.connect("cleo");
+    server.stand_still(60s);
+    server.pass(0ms);
+    anna.pongs();
+    CHECK(server.size() == 3);
+    server.pass(1100ms);
+    CHECK(server.is_connected("anna"));
+    CHECK(ben.heard() == "closed");
+    CHECK(cleo.heard() == "ping()");
+    // Who does not answer has the usual time, but no more.
+    server.pass(5800ms);
+    CHECK(server.is_connected("cleo"));
+    server.pass(1500ms);
+    CHECK(cleo.heard() == "closed");
+}
+
+TEST_CASE("a loop that is late each time gives up who is silent all the same") {
+    scripted_server server{{.pong_timeout = 10s, .ping_period = 4s}};
+    auto& anna = server.connect("anna");
+    server.pass(4100ms);
+    CHECK(anna.heard() == "ping()");
+    for (int i = 0; i != 8; ++i) {
+        server.stand_still(1s);
+        server.pass(0ms);
+    }
+    CHECK(anna.heard() == "closed");
+}
+
 TEST_CASE("whatever is heard counts as a sign of life, part of a frame too") {
     scripted_server server{{.pong_timeout = 10s, .ping_period = 9s, .message_timeout = 1h}};
     auto& anna = server.connect("anna");

@@ -415,6 +415,25 @@ TEST_CASE("stop() in the midst of handshakes ends them, and run() returns") {
     CHECK(server.ends.text() == "1001");
 }
 
+TEST_CASE("a loop that stood still for longer than pong_timeout loses nobody whom it had not asked") {
+    running_server net{quiet(arke::loop_kind::automatic, {.pong_timeout = 6s, .ping_period = 3s})};
+    net->on_message([&](connection&, message_view m) {
+        // A debugger, a machine that is moved, a handler that blocks.
+        const auto end = std::chrono::steady_clock::now() + (m.data == "stand still" ? 6500ms : 0ms);
+        while (std::chrono::steady_clock::now() < end) {
+        }
+        net->to(arke::all).emit_message("heard");
+    });
+    net.start();
+    client one{net.port()};
+    client other{net.port()};
+    for (const auto* const word : {"stand still", "and go on"}) {
+        one.send(word);
+        CHECK(one.receive() == "heard");
+        CHECK(other.receive() == "heard");
+    }
+}
+
 // ------------------------------------------------------------------------------------------------------- the wall clock
 
 // Sanitizers have these functions for themselves.

@@ -223,7 +223,8 @@ struct config {
     /// How long a peer that has data waiting may take none of it. At the bound: cut, on_disconnect hears 1006.
     std::chrono::milliseconds write_timeout{15'000};
 
-    /// How long nothing at all may be heard of a peer. At the bound: cut, on_disconnect hears 1006.
+    /// How long nothing at all may be heard of a peer. At the bound: cut, on_disconnect hears 1006. Where this process stood still, what came
+    /// meanwhile is heard first, and who had not been pinged is, and has the time that is left after a ping.
     std::chrono::milliseconds pong_timeout{60'000};
 
     /// After how long a silence a ping is sent. Unset: nine tenths of pong_timeout. Must be below pong_timeout. Each

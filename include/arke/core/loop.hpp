@@ -267,7 +267,14 @@ protected:
     virtual void set_alarm(millis at) = 0;
 
     void advance_timers() {
-        alarm_ = timing_wheel::never;
+        const auto late = now_ - std::exchange(alarm_, timing_wheel::never);
+        // A process that stood still (a migrated machine, a debugger, a handler that blocks) has not read what came meanwhile: that is
+        // heard first, or who has answered in time would be given up for silent. Once: a loop that is always late has its timers too.
+        if (late >= standstill && !std::exchange(has_caught_up_, true)) {
+            no_alarm_before_ = now_ + std::min(late, longest_catch_up);
+            return;
+        }
+        has_caught_up_ = false;
         // A great many that come due at once are served in parts, between which sockets are.
         constexpr std::size_t part = 64;
         const auto began = ticks();
@@ -309,6 +316,10 @@ private:
     timing_wheel wheel_;
     millis now_;
     millis alarm_ = timing_wheel::never;
+    static constexpr millis standstill = 200;
+    static constexpr millis longest_catch_up = 1000;
+    millis no_alarm_before_ = 0;
+    bool has_caught_up_ = false;
 
     std::vector<stream_user*> dirty_;
     std::vector<stream_user*> flushing_;

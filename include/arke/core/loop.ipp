@@ -84,12 +84,16 @@ ARKE_INLINE void loop::end_turn() {
         then();
     }
     if (wheel_.next() < alarm_) {
-        try {
-            set_alarm(wheel_.next());
-            alarm_ = wheel_.next();
-        } catch (...) {
-            // No memory for it: the end of the next turn tries again.
-            alarm_ = timing_wheel::never;
+        // What is due already is not late for it: the loop has had much to do for others.
+        const auto next = std::max({wheel_.next(), no_alarm_before_, now_});
+        if (next < alarm_) {
+            try {
+                set_alarm(next);
+                alarm_ = next;
+            } catch (...) {
+                // No memory for it: the end of the next turn tries again.
+                alarm_ = timing_wheel::never;
+            }
         }
     }
     counters_.count_turn(ticks() - turn_began_);

@@ -865,7 +865,7 @@ ARKE_INLINE void peer::on_timer(millis now) {
     const auto& c = settings();
     if (state_ == state::open) {
         const auto silence = now - last_heard_;
-        if (silence >= c.pong_timeout.count()) return abort(errc::pong_timeout);
+        if (pinged_ && silence >= c.pong_timeout.count()) return abort(errc::pong_timeout);
         if (lagging_ && now - last_progress_ >= c.write_timeout.count()) return abort(errc::write_timeout);
         if (message_due() <= now) {
             fail({close_code::policy_violation, errc::message_timeout,
@@ -875,6 +875,8 @@ ARKE_INLINE void peer::on_timer(millis now) {
         if (requests_due() <= now) expire_requests(now);
         if (state_ == state::open && silence >= ping_after() && !pinged_) {
             pinged_ = true;
+            // Where the loop stood still this is late, and there is as much time for the answer all the same.
+            last_heard_ = std::max(last_heard_, now - owner_->ping_period());
             if (lagging_) {
                 // Behind what waits, so that whoever reads it all can answer. Two bytes pass the bound, once until we hear.
                 add_control(wire::opcode::ping, {});
