@@ -48,6 +48,7 @@ TEST_CASE("whatever clients, handlers and the clock do in whatever order, the co
                              "ran own handlers",
                              "removed own handlers",
                              "slowed",
+                             "stood still",
                              "hung up behind what is held back",
                              "closed flooded",
                              "refused",

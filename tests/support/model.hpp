@@ -53,6 +53,7 @@ public:
 private:
     void top_step();
     void pass(core::millis time);
+    void stand_still();
     void stop();
     void end_all();
 };
@@ -64,6 +65,7 @@ inline void model::pass(core::millis time) {
         for (auto& r : records_) {
             if (!r.peer) continue;
             sample(r);
+            if (now(r) < in_time_from_) continue;
             const auto& stream = r.client->stream();
             if (!r.is_open()) {
                 if (r.is_over && !stream.is_closed)
@@ -76,7 +78,7 @@ inline void model::pass(core::millis time) {
             // Nobody can say when what is held back was handed on.
             require(is_held(r) || silence < settings_.pong_timeout.count() + slack, r.id + " is silent and not cut");
             for (const auto& [id, q] : r.open_questions)
-                require(q->is_of_many || now(r) < q->due + ticks, "a request to " + r.id + " did not time out");
+                require(q->is_of_many || !must_have_timed_out(*q), "a request to " + r.id + " did not time out");
             require(!r.was_lagging || now(r) - r.progress < settings_.write_timeout.count() + slack,
                     r.id + " reads nothing and is not cut");
             if (slows()) continue;
@@ -87,6 +89,19 @@ inline void model::pass(core::millis time) {
                         r.id + " was not pinged");
         }
     }
+}
+
+/// What clients send before time passes again has been in the kernel meanwhile.
+inline void model::stand_still() {
+    const auto time = choices_.of<core::millis>({300, 1000, 3500, 8000});
+    say("nothing runs for ", static_cast<std::size_t>(time));
+    count("stood still");
+    for (auto& r : records_) {
+        if (r.peer) sample(r);
+    }
+    server_->stand_still(std::chrono::milliseconds{time});
+    // What is due is late by as long as a loop takes to read what has come, and a ping by as long as its answer may take.
+    in_time_from_ = server_->loop(0).time() + 1000 + settings_.pong_timeout.count() + slack;
 }
 
 inline void model::stop() {
@@ -155,7 +170,11 @@ inline void model::top_step() {
             break;
         default:
             step_of("stop");
-            if (choices_.one_in(60)) stop();
+            if (choices_.one_in(60)) {
+                stop();
+            } else if (choices_.one_in(8)) {
+                stand_still();
+            }
             break;
     }
 }

@@ -35,6 +35,7 @@ protected:
     question& any_question(record* r);
     void act(record* me);
     void acts(record* me, bool may_throw = true);
+    void hand_to_many(const meant& m, const note& n);
     void emit_to_many(record* me);
     void emit_to_one(record* me);
     void message_to_many(record* me);
@@ -162,6 +163,20 @@ bool model_emit(To& to, urgency how, const std::string& event, const std::string
     return true;
 }
 
+inline void application::hand_to_many(const meant& m, const note& n) {
+    const auto a = resolve(m);
+    // A flush may have others relieved, which comes before what they are told then.
+    for (const auto loop : a.loops) {
+        if (server_->loop(loop).in_turn()) flush_as_a_delivery_would(loop);
+    }
+    for (const auto loop : a.loops) {
+        on_loop(loop, [this, a, n, loop] {
+            flush_as_a_delivery_would(loop);
+            for (auto* const r : chosen(a, loop)) hand(*r, n);
+        });
+    }
+}
+
 inline void application::emit_to_many(record* me) {
     std::string event;
     std::string data;
@@ -172,15 +187,7 @@ inline void application::emit_to_many(record* me) {
     say("emits ", event, " ", data, " to ", m, ", urgency ", static_cast<std::size_t>(n.how));
     // What one of the protocols can carry is taken; who speaks the other misses it.
     const bool is_taken = is_name(event);
-    if (is_taken) {
-        const auto a = resolve(m);
-        for (const auto loop : a.loops) {
-            on_loop(loop, [this, a, n, loop] {
-                flush_as_a_delivery_would(loop);
-                for (auto* const r : chosen(a, loop)) hand(*r, n);
-            });
-        }
-    }
+    if (is_taken) hand_to_many(m, n);
     require(model_emit(m.to, n.how, event, data, key) == is_taken, "emit(" + event + ") was refused, or not");
 }
 
@@ -211,14 +218,8 @@ inline void application::message_to_many(record* me) {
     const bool as_text = !is_binary || !settings_.binary_messages;
     note n{native_frames(as_text, data), as_text ? "sent texts" : "sent binaries", {}, {}, true};
     n.is_for_many = true;
-    const auto a = resolve(m);
     say("messages ", data, " to ", m);
-    for (const auto loop : a.loops) {
-        on_loop(loop, [this, a, n, loop] {
-            flush_as_a_delivery_would(loop);
-            for (auto* const r : chosen(a, loop)) hand(*r, n);
-        });
-    }
+    hand_to_many(m, n);
     if (is_binary) {
         m.to.emit_message(as_bytes(data));
     } else {

@@ -231,6 +231,8 @@ inline void handlers::listen() {
             case errc::unhandled_event: heard(r, "unhandled", ""); break;
             case errc::pong_timeout:
                 require(now(r) - r.last_heard >= settings_.pong_timeout.count(), r.id + " timed out and has spoken");
+                require(slows() || r.pings_seen + r.pings_unseen != r.pings_before_silence,
+                        r.id + " timed out and was not asked");
                 r.causes.push_back({1006, "pong_timeout"});
                 r.cut_off = true;
                 break;

@@ -140,7 +140,7 @@ inline bool hearings::is_full_by_itself(record& r) {
     const bool is_ping = next.kind == std::string_view{"ping"};
     const auto frame = sent_before(next);
     if (frame.empty() || (is_ping && settings_.on_overflow == overflow::drop) ||
-        has_room_for(r, by_itself(r, frame).size()))
+        has_room_for(r, by_itself(r, frame).size() + 2))  // an automatic ping may stand before it that nobody has seen
         return false;
     if (next.asked) ++expected_["received requests"];
     note_inflated(next);

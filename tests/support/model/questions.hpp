@@ -34,8 +34,9 @@ protected:
         const auto found = r.open_questions.find(id);
         if (found == r.open_questions.end()) return false;
         const auto& q = *found->second;
-        return !q.is_of_many || now(r) < q.due + ticks;
+        return !q.is_of_many || !must_have_timed_out(q);
     }
+    bool must_have_timed_out(const question& q) { return now(*q.of) >= std::max(q.due + ticks, in_time_from_); }
     bool may_have_timed_out(const question& q) { return q.is_of_many && now(*q.of) >= q.due; }
 
     /// Nobody can say whether those have timed out yet.
@@ -107,7 +108,7 @@ inline void questions::check_questions() {
         if (q.is_over) continue;
         require(q.is_put && q.of->is_open() && q.of->open_questions.contains(q.id),
                 "a request to " + q.of->id + " was never over");
-        require(now(*q.of) < q.due + ticks || q.is_of_many, "a request to " + q.of->id + " did not time out");
+        require(q.is_of_many || !must_have_timed_out(q), "a request to " + q.of->id + " did not time out");
     }
     for (auto& s : surveys_) {
         bool is_waiting = false;

@@ -38,6 +38,9 @@ protected:
     world(std::span<const std::uint8_t> bytes, bool traced);
     ~world() { server_.reset(); }
 
+    /// Until then deadlines may be late, because nothing ran for a while.
+    core::millis in_time_from_ = 0;
+
     // --- telling what is wrong
     void require(bool holds, const std::string& otherwise) {
         if (!holds && failure_.empty()) failure_ = "step " + std::to_string(steps_) + " (" + doing_ + "): " + otherwise;
