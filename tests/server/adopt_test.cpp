@@ -363,16 +363,7 @@ TEST_CASE("an adopted stream is read no faster than its rate, and loses nothing 
     raw_client one{pages.port()};
     one.send(upgrade_request());
     REQUIRE(one.read_until("from 127.0.0.1").starts_with("HTTP/1.1 101"));
-    std::string said;
-    std::string answers;
-    for (int i = 0; i != 70; ++i) {
-        const auto text = std::to_string(i);
-        said += masked_frame(0x81, text);
-        answers += std::string{"\x81"} + static_cast<char>(text.size()) + text;
-    }
-    // In one: what is said later may be in time.
-    one.send(said);
-    CHECK(one.read(answers.size()) == answers);
+    CHECK(is_echoed_all(one, 70));
     CHECK(net.of.metrics().slowed >= 1);
     one.send(masked_frame(0x81, "still here"));
     CHECK(one.read_until("still here") == "\x81\x0Astill here");

@@ -235,6 +235,18 @@ inline std::string masked_frame(unsigned char first, std::string_view payload) {
     return frame;
 }
 
+/// Whether an echo says all of so many numbers, in order. They are sent in one piece, because what came later might be within a rate.
+inline bool is_echoed_all(raw_client& by, int count) {
+    std::string said;
+    std::string answers;
+    for (int i = 0; i != count; ++i) {
+        const auto text = std::to_string(i);
+        said += masked_frame(0x81, text);
+        answers += std::string{"\x81"} + static_cast<char>(text.size()) + text;
+    }
+    return by.send(said) && by.read(answers.size()) == answers;
+}
+
 /// A WebSocket client by Beast, which shares no line of code with the server.
 ///
 /// An event of the iris protocol is shown as "name;tag;data": its prefix is taken off.
