@@ -171,7 +171,8 @@ public:
         });
     }
 
-    /// The other end has nothing more to say, which is heard behind what arrived before it; or the stream breaks, which is heard at once.
+    /// The other end has nothing more to say, which is heard behind what arrived before it; or the stream breaks, which is heard at once,
+    /// as by a send that fails.
     void ends(error_code why = {}) {
         if (why || (!paused_ && held_.empty())) {
             tell_end(why);

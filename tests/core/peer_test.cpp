@@ -397,6 +397,26 @@ TEST_CASE("a loop that stood still hears what came meanwhile before it gives any
     CHECK(cleo.heard() == "closed");
 }
 
+TEST_CASE("nor where a deadline comes at the end of the standstill, or the next standstill is right behind") {
+    scripted_server server{{.pong_timeout = 10s, .ping_period = 4s}};
+    auto& anna = server.connect("anna");
+    server.pass(8300ms);
+    CHECK(anna.heard() == "ping()");
+    SECTION("at its end") {
+        server.stand_still(1800ms);
+        server.pass(0ms);
+    }
+    SECTION("right behind") {
+        for (int i = 0; i != 3; ++i) {
+            server.stand_still(20s);
+            server.pass(0ms);
+        }
+    }
+    anna.pongs();
+    server.pass(1100ms);
+    CHECK(server.is_connected("anna"));
+}
+
 TEST_CASE("a loop that is late each time gives up who is silent all the same") {
     scripted_server server{{.pong_timeout = 10s, .ping_period = 4s}};
     auto& anna = server.connect("anna");

@@ -269,12 +269,14 @@ protected:
     void advance_timers() {
         const auto late = now_ - std::exchange(alarm_, timing_wheel::never);
         // A process that stood still (a migrated machine, a debugger, a handler that blocks) has not read what came meanwhile: that is
-        // heard first, or who has answered in time would be given up for silent. Once: a loop that is always late has its timers too.
-        if (late >= standstill && !std::exchange(has_caught_up_, true)) {
+        // heard first, or who has answered in time would be given up for silent. Not again and again: a loop that is always late has
+        // its timers too.
+        if (late >= standstill && put_off_ < (late > longest_catch_up ? 3 : 1)) {
+            ++put_off_;
             no_alarm_before_ = now_ + std::min(late, longest_catch_up);
             return;
         }
-        has_caught_up_ = false;
+        put_off_ = 0;
         // A great many that come due at once are served in parts, between which sockets are.
         constexpr std::size_t part = 64;
         const auto began = ticks();
@@ -316,10 +318,10 @@ private:
     timing_wheel wheel_;
     millis now_;
     millis alarm_ = timing_wheel::never;
-    static constexpr millis standstill = 200;
+    static constexpr millis standstill = 50;
     static constexpr millis longest_catch_up = 1000;
     millis no_alarm_before_ = 0;
-    bool has_caught_up_ = false;
+    int put_off_ = 0;  // how often, one after another
 
     std::vector<stream_user*> dirty_;
     std::vector<stream_user*> flushing_;

@@ -29,6 +29,7 @@ public:
         : loop_{&on}, stream_{std::move(s)}, user_{std::move(user)} {}
 
     std::size_t place_ = 0;
+    bool in_ready_ = false;
 
     /// False: no memory for it.
     bool begin() noexcept {
@@ -54,6 +55,7 @@ public:
 
     /// What it was found ready for. In a turn: what that began with may have closed it, or paused it.
     void serve() {
+        in_ready_ = false;
         if (std::exchange(is_writable_, false)) {
             writing_ = false;
             if (user_) user_->tell<&core::stream_user::on_writable>();
@@ -215,17 +217,20 @@ ARKE_INLINE void portable_loop::add_users(std::vector<core::stream_user_ptr>& to
 
 ARKE_INLINE void portable_loop::serve(socket& s) {
     const auto now = core::ticks();
-    // Who comes straight after another may be in the same round.
-    if (now - served_at_ > long_round / 100) round_began_ = now;
+    // Whatever else was done since the last may have been done in the same round.
+    if (now - served_at_ > long_round) round_began_ = now;
     const bool waits = !ready_.empty();
     if (waits || now - round_began_ > long_round) {
+        if (std::exchange(s.in_ready_, true)) return;
         ready_.emplace_back(&s);
         if (!waits && !run_again()) serve_ready();
         return;
     }
-    const turn guard{*this};
-    s.serve();
-    served_at_ = core::ticks();
+    {
+        const turn guard{*this};
+        s.serve();
+    }
+    served_at_ = core::ticks();  // behind the end of the turn, which sends
 }
 
 /// A post comes behind the next look of the io_context. False: there is no memory for it.
@@ -272,7 +277,7 @@ ARKE_INLINE core::transport* portable_loop::attach(native_socket fd, core::strea
         is_owned = true;
         made.reset(new socket{*this, std::move(stream), std::move(user)});
         core::make_room(sockets_, 1);
-        core::make_room(ready_, 2 * (sockets_.size() + 1));  // each to be read and to be written
+        core::make_room(ready_, sockets_.size() + 1);  // each once
         add_load();
     } catch (...) {
         if (!is_owned) close_socket(fd);
