@@ -134,6 +134,33 @@ private:
 
 using user_ptr = boost::intrusive_ptr<listener>;
 
+/// A millisecond or two.
+void take_long() {
+    const auto began = core::ticks();
+    while (core::ticks() - began < 3'000'000) {
+    }
+}
+
+/// Somebody else who works in the io_context: how often they have had a share of it.
+class neighbour {
+public:
+    explicit neighbour(boost::asio::io_context& in) : in_{in} { look(); }
+    int looks() const noexcept { return *looks_; }
+    void leave() noexcept { *stays_ = false; }
+
+private:
+    void look() {
+        boost::asio::post(in_, [this, looks = looks_, stays = stays_] {
+            ++*looks;
+            if (*stays) look();
+        });
+    }
+
+    boost::asio::io_context& in_;
+    std::shared_ptr<int> looks_ = std::make_shared<int>(0);
+    std::shared_ptr<bool> stays_ = std::make_shared<bool>(true);
+};
+
 }  // namespace
 
 TEST_CASE("bytes, then the end, are heard in order, and the user is freed after close") {
@@ -239,15 +266,10 @@ TEST_CASE(
     b.context.poll();
     const auto turns = [&] { return b.loop->counters().snapshot(0).turns; };
     const auto before = turns();
-    const auto takes_long = [] {
-        const auto began = core::ticks();
-        while (core::ticks() - began < 3'000'000) {
-        }
-    };
     std::vector<char> buffer(64 * 1024);
     for (auto& one : many) {
-        one.user->then = takes_long;
-        one.user->writable = takes_long;
+        one.user->then = take_long;
+        one.user->writable = take_long;
         bench::say(one.fd, "hello");
         while (::recv(one.fd, buffer.data(), buffer.size(), 0) > 0) {
         }
@@ -255,28 +277,21 @@ TEST_CASE(
     // One goes, and one is closed, before the loop comes to them.
     b.hang_up(many[58].fd);
     many[0].user->then = [&] {
-        takes_long();
+        take_long();
         if (auto* const other = std::exchange(many[59].user->transport, nullptr)) other->close(true);
     };
     const auto has = [](const each& one, std::string_view what) {
         return one.user->heard.find(what) != std::string::npos;
     };
-    // Whoever else works in the io_context has a share of it meanwhile.
-    int looks = 0;
-    bool goes_on = true;
-    std::function<void()> look = [&] {
-        ++looks;
-        if (goes_on) boost::asio::post(b.context, [&] { look(); });
-    };
-    look();
+    neighbour other{b.context};
     CHECK(b.until([&] {
         return std::all_of(many.begin(), many.begin() + 59, [&](auto& one) { return has(one, "hello"); }) &&
                std::all_of(many.begin(), many.begin() + 58, [&](auto& one) { return has(one, "<writable>"); }) &&
                has(many[58], "<end>");
     }));
     CHECK(turns() - before >= 8);
-    CHECK(looks >= 8);
-    goes_on = false;
+    CHECK(other.looks() >= 8);
+    other.leave();
     for (std::size_t i = 0; i != 58; ++i)
         CHECK(many[i].user->heard.size() == std::string_view{"hello<writable>"}.size());
     for (std::size_t i = 0; i != 58; ++i) bench::say(many[i].fd, " again");
@@ -295,26 +310,16 @@ TEST_CASE("what the end of a turn takes, as the sends of a busy room do, is part
         one = new listener;
         ends.push_back(b.attach(one));
         one->then = [&b, &one] { b.loop->add_dirty(*one); };
-        one->at_end = [] {
-            const auto began = core::ticks();
-            while (core::ticks() - began < 3'000'000) {
-            }
-        };
+        one->at_end = take_long;
     }
     b.context.poll();
     for (const int fd : ends) bench::say(fd, "hello");
-    int looks = 0;
-    bool goes_on = true;
-    std::function<void()> look = [&] {
-        ++looks;
-        if (goes_on) boost::asio::post(b.context, [&] { look(); });
-    };
-    look();
+    neighbour other{b.context};
     CHECK(b.until([&] {
         return std::all_of(many.begin(), many.end(), [](const user_ptr& one) { return one->heard == "hello"; });
     }));
-    goes_on = false;
-    if (b.loop->kind() == loop_kind::portable) CHECK(looks >= 8);
+    other.leave();
+    if (b.loop->kind() == loop_kind::portable) CHECK(other.looks() >= 8);
 }
 
 TEST_CASE("a send to a peer that is gone is an error, and the end follows once") {
@@ -480,9 +485,7 @@ TEST_CASE("who goes on later does so in order, for some milliseconds of a turn, 
         users[i] = new listener;
         users[i]->then = [&order, i] {
             order += std::to_string(i) + " ";
-            const auto began = core::ticks();
-            while (core::ticks() - began < 3'000'000) {
-            }
+            take_long();
         };
     }
     // The first asks again.
